@@ -1,0 +1,108 @@
+//! How a tool's output appears whole or not at all.
+//!
+//! Objects are written under a *generation*, a folder named after what determines the content (`gen-` and 12 hexadecimal
+//! digits). The descriptor or manifest that names them is written last; without it there is no dataset. So a reader never
+//! sees old and new objects mixed, also not while `--replace` runs, and a killed writer leaves nothing that looks whole.
+//! A writer that fails or is interrupted takes its generation away; after a commit the generations that the new descriptor
+//! does not name are taken away too.
+
+use bytes::Bytes;
+use schemas::dataset::{Digest, Object};
+
+use crate::Error;
+use crate::digest::digest;
+use crate::place::Place;
+
+/// Objects of one generation, written but not yet visible.
+#[derive(Debug)]
+pub struct Staging {
+    place: Place,
+    generation: String,
+    committed: bool,
+}
+
+impl Staging {
+    /// Starts the generation whose content is determined by `identity`, in `place`.
+    #[must_use]
+    pub fn new(place: &Place, identity: &Digest) -> Self {
+        Self { place: place.clone(), generation: format!("gen-{}", &identity.hex()[..12]), committed: false }
+    }
+
+    /// Writes the object `name` of this generation, which holds `rows` rows.
+    ///
+    /// # Errors
+    /// As [`Place::put`].
+    pub fn put(&self, name: &str, bytes: impl Into<Bytes>, rows: u64) -> Result<Object, Error> {
+        let bytes = bytes.into();
+        let object = Object {
+            key: format!("{}/{name}", self.generation),
+            rows,
+            bytes: bytes.len() as u64,
+            digest: digest(&bytes),
+        };
+        self.place.put(&object.key, bytes)?;
+        Ok(object)
+    }
+
+    /// Makes the generation visible by writing `bytes`, which name its objects, as `key` of `index`.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when `key` exists and `replace` is not set; else as [`Place::put`]. The generation is then gone.
+    pub fn commit(mut self, index: &Place, key: &str, bytes: Vec<u8>, replace: bool) -> Result<(), Error> {
+        if replace {
+            index.put(key, bytes)?;
+        } else {
+            index.create(key, bytes)?;
+        }
+        self.committed = true;
+        for folder in self.place.folders()? {
+            if is_generation(&folder) && folder != self.generation {
+                self.place.join(&folder)?.clear()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if !self.committed {
+            // The failure that led here is what the user must see; what cannot be removed now is removed by the next commit.
+            let _ = self.place.join(&self.generation).and_then(|generation| generation.clear());
+        }
+    }
+}
+
+fn is_generation(folder: &str) -> bool {
+    folder.strip_prefix("gen-").is_some_and(|hex| hex.len() == 12 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use object_store::memory::InMemory;
+    use std::sync::Arc;
+
+    #[test]
+    fn replacing_swaps_generations_and_failing_leaves_the_old_one() {
+        let place = Place::in_store(Arc::new(InMemory::new()), "d");
+        let first = Staging::new(&place, &digest(b"first"));
+        let old = first.put("part", &b"old"[..], 1).unwrap();
+        first.commit(&place, "index.json", b"1".to_vec(), false).unwrap();
+
+        let refused = Staging::new(&place, &digest(b"second"));
+        let new = refused.put("part", &b"new"[..], 1).unwrap();
+        assert!(matches!(refused.commit(&place, "index.json", b"2".to_vec(), false), Err(Error::Conflict { .. })));
+        assert_eq!(place.get(&old.key).unwrap(), &b"old"[..]);
+        assert_eq!(place.size(&new.key).unwrap(), None, "a refused generation is taken away");
+
+        place.put("gen-notours/x", &b""[..]).unwrap();
+        let second = Staging::new(&place, &digest(b"second"));
+        second.put("part", &b"new"[..], 1).unwrap();
+        second.commit(&place, "index.json", b"2".to_vec(), true).unwrap();
+        assert_eq!(place.get(&new.key).unwrap(), &b"new"[..]);
+        assert_eq!(place.size(&old.key).unwrap(), None, "a replaced generation is taken away");
+        assert_eq!(place.size("gen-notours/x").unwrap(), Some(0), "other people's folders stay");
+        assert_eq!(place.get("index.json").unwrap(), &b"2"[..]);
+    }
+}

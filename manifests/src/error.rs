@@ -1,0 +1,144 @@
+//! Everything that can go wrong between a tool and what is stored.
+
+use schemas::exit::{ErrorKind, Explain};
+
+/// A failure to read or write stored data, with the place it happened at.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The text does not name a place.
+    #[error("`{text}` is not a place: {problem}")]
+    BadPlace {
+        /// What was given.
+        text: String,
+        /// Why it cannot be used.
+        problem: String,
+    },
+    /// Something the user named is not there.
+    #[error("{place}: not found")]
+    NotFound {
+        /// Where it was looked for.
+        place: String,
+    },
+    /// Something a descriptor or manifest names is not there.
+    #[error("{place}: missing, though `{named_by}` names it")]
+    Missing {
+        /// Where it was looked for.
+        place: String,
+        /// The file that names it.
+        named_by: String,
+    },
+    /// The output is already there and differs.
+    #[error("{place}: already exists with different content")]
+    Conflict {
+        /// What exists.
+        place: String,
+    },
+    /// The operating system or service refused access.
+    #[error("{place}: permission denied")]
+    Denied {
+        /// What was to be read or written.
+        place: String,
+    },
+    /// No space left.
+    #[error("{place}: no space left to write")]
+    Full {
+        /// What was to be written.
+        place: String,
+    },
+    /// Any other failure of the storage.
+    #[error("{place}: could not {action}")]
+    Storage {
+        /// What was to be read or written.
+        place: String,
+        /// The attempted action, in the infinitive.
+        action: &'static str,
+        /// The storage's own words.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A descriptor or manifest of the wrong format or version, or one that breaks a rule.
+    #[error("{place}: {problem}")]
+    Invalid {
+        /// The file.
+        place: String,
+        /// The broken rule.
+        problem: String,
+        /// The remedy.
+        fix: String,
+    },
+    /// Stored bytes that are not what was written.
+    #[error("{place}: {problem}")]
+    Corrupt {
+        /// The object.
+        place: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl Explain for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::BadPlace { .. } | Self::NotFound { .. } => ErrorKind::Usage,
+            Self::Missing { .. } | Self::Corrupt { .. } => ErrorKind::Data,
+            Self::Conflict { .. } => ErrorKind::Conflict,
+            Self::Denied { .. } | Self::Invalid { .. } => ErrorKind::Config,
+            Self::Full { .. } | Self::Storage { .. } => ErrorKind::Unavailable,
+        }
+    }
+
+    fn fix(&self) -> Option<String> {
+        Some(match self {
+            Self::BadPlace { .. } => "give a path on this machine".to_owned(),
+            Self::NotFound { .. } => "check the path".to_owned(),
+            Self::Missing { named_by, .. } => format!("restore it, or make `{named_by}` anew with `--replace`"),
+            Self::Corrupt { .. } => {
+                "restore the object, or make the data anew with the tool that wrote it and `--replace`".to_owned()
+            }
+            Self::Conflict { .. } => "choose another `--out`, or overwrite it with `--replace`".to_owned(),
+            Self::Denied { .. } => "check the owner and mode of the place, or choose another one".to_owned(),
+            Self::Full { .. } => "free some space or choose another place, and run the command again".to_owned(),
+            Self::Storage { .. } => "run the command again once the storage answers".to_owned(),
+            Self::Invalid { fix, .. } => fix.clone(),
+        })
+    }
+}
+
+impl Error {
+    /// Classifies an error of the storage port.
+    pub(crate) fn from_store(place: String, action: &'static str, error: object_store::Error) -> Self {
+        match &error {
+            object_store::Error::NotFound { .. } => return Self::NotFound { place },
+            object_store::Error::AlreadyExists { .. } => return Self::Conflict { place },
+            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
+                return Self::Denied { place };
+            }
+            _ => {}
+        }
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+        while let Some(source) = cause {
+            if let Some(io) = source.downcast_ref::<std::io::Error>() {
+                match io.kind() {
+                    std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+                        return Self::Denied { place };
+                    }
+                    std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => return Self::Full { place },
+                    std::io::ErrorKind::NotFound => return Self::NotFound { place },
+                    _ => {}
+                }
+            }
+            cause = source.source();
+        }
+        Self::Storage { place, action, source: Box::new(error) }
+    }
+
+    /// The same failure, told as a dangling reference when it is that something was not found.
+    #[must_use]
+    pub fn named_by(self, named_by: &str) -> Self {
+        match self {
+            Self::NotFound { place } => Self::Missing { place, named_by: named_by.to_owned() },
+            other => other,
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! Places: where a tool's files lie. A place is a folder of the storage port, addressed by keys.
+//!
+//! The port is [`ObjectStore`]; the calls here block, because the tools that use them are made of threads. Local paths need
+//! no async runtime at all.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::executor::block_on;
+use futures::{StreamExt, TryStreamExt};
+use object_store::local::LocalFileSystem;
+use object_store::path::Path as StorePath;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+
+use crate::Error;
+
+/// A folder in some storage.
+#[derive(Clone, Debug)]
+pub struct Place {
+    store: Arc<dyn ObjectStore>,
+    root: StorePath,
+    shown: String,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+impl Place {
+    /// The place that a path on this machine names. Nothing is touched yet.
+    ///
+    /// # Errors
+    /// [`Error::BadPlace`] for a URL of a scheme that is not supported, or a path that cannot be made absolute.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let bad = |problem: String| Error::BadPlace { text: text.to_owned(), problem };
+        let path = match text.split_once("://") {
+            None => text,
+            Some(("file", path)) => path,
+            Some((scheme, _)) => return Err(bad(format!("`{scheme}://` is not supported"))),
+        };
+        if path.is_empty() {
+            return Err(bad("it is empty".to_owned()));
+        }
+        let absolute = normalised(&std::path::absolute(path).map_err(|e| bad(e.to_string()))?);
+        let root = StorePath::from_absolute_path(&absolute).map_err(|e| bad(e.to_string()))?;
+        let shown = if path.len() > 1 { path.trim_end_matches('/') } else { path };
+        Ok(Self { store: Arc::new(LocalFileSystem::new()), root, shown: shown.to_owned() })
+    }
+
+    /// The place of the file that `text` names, and the file's key there.
+    ///
+    /// # Errors
+    /// As [`Place::parse`], and when `text` has no file name.
+    pub fn parse_file(text: &str) -> Result<(Self, String), Error> {
+        let path = Path::new(text);
+        let Some(name) = path.file_name().and_then(|n| n.to_str()) else {
+            return Err(Error::BadPlace { text: text.to_owned(), problem: "it has no file name".to_owned() });
+        };
+        let folder = match path.parent().and_then(Path::to_str) {
+            None | Some("") => ".",
+            Some(folder) => folder,
+        };
+        Ok((Self::parse(folder)?, name.to_owned()))
+    }
+
+    /// A place in some other store, for tests and embedding.
+    #[must_use]
+    pub fn in_store(store: Arc<dyn ObjectStore>, root: &str) -> Self {
+        Self { store, root: StorePath::from(root), shown: root.to_owned() }
+    }
+
+    /// The place at `relative` below this one; `..` and absolute paths are understood, for bases written in manifests.
+    ///
+    /// # Errors
+    /// As [`Place::parse`].
+    pub fn join(&self, relative: &str) -> Result<Self, Error> {
+        if relative.contains("://") || relative.starts_with('/') {
+            return Self::parse(relative);
+        }
+        let mut root = self.root.clone();
+        for part in relative.split('/') {
+            match part {
+                "" | "." => {}
+                ".." => root = root.parts().take(root.parts().count().saturating_sub(1)).collect(),
+                part => root = root.clone().join(part),
+            }
+        }
+        let shown = match (self.shown.as_str(), relative) {
+            (_, "." | "") => self.shown.clone(),
+            (".", relative) => relative.to_owned(),
+            (shown, relative) => format!("{shown}/{relative}"),
+        };
+        Ok(Self { store: Arc::clone(&self.store), root, shown })
+    }
+
+    /// How the object `key` is called in messages.
+    #[must_use]
+    pub fn show(&self, key: &str) -> String {
+        if self.shown == "." { key.to_owned() } else { format!("{}/{key}", self.shown) }
+    }
+
+    fn path(&self, key: &str) -> StorePath {
+        key.split('/').fold(self.root.clone(), |path, part| path.join(part))
+    }
+
+    /// The whole object.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Denied`] or [`Error::Storage`].
+    pub fn get(&self, key: &str) -> Result<Bytes, Error> {
+        let path = self.path(key);
+        block_on(async { self.store.get(&path).await?.bytes().await })
+            .map_err(|e| Error::from_store(self.show(key), "read it", e))
+    }
+
+    /// Writes an object whole or not at all, over one that is there.
+    ///
+    /// # Errors
+    /// [`Error::Denied`], [`Error::Full`] or [`Error::Storage`].
+    pub fn put(&self, key: &str, bytes: impl Into<Bytes>) -> Result<(), Error> {
+        self.put_mode(key, bytes.into(), PutMode::Overwrite)
+    }
+
+    /// Writes an object that must not exist yet: of several writers exactly one succeeds.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when it exists, else as [`Place::put`].
+    pub fn create(&self, key: &str, bytes: impl Into<Bytes>) -> Result<(), Error> {
+        self.put_mode(key, bytes.into(), PutMode::Create)
+    }
+
+    fn put_mode(&self, key: &str, bytes: Bytes, mode: PutMode) -> Result<(), Error> {
+        let path = self.path(key);
+        block_on(self.store.put_opts(&path, bytes.into(), PutOptions::from(mode)))
+            .map(drop)
+            .map_err(|e| Error::from_store(self.show(key), "write it", e))
+    }
+
+    /// Removes an object; one that is not there is fine.
+    ///
+    /// # Errors
+    /// [`Error::Denied`] or [`Error::Storage`].
+    pub fn delete(&self, key: &str) -> Result<(), Error> {
+        match block_on(self.store.delete(&self.path(key))) {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(e) => Err(Error::from_store(self.show(key), "delete it", e)),
+        }
+    }
+
+    /// Size of an object, or `None` when it does not exist.
+    ///
+    /// # Errors
+    /// [`Error::Denied`] or [`Error::Storage`].
+    pub fn size(&self, key: &str) -> Result<Option<u64>, Error> {
+        match block_on(self.store.head(&self.path(key))) {
+            Ok(meta) => Ok(Some(meta.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(e) => match Error::from_store(self.show(key), "look at it", e) {
+                Error::NotFound { .. } => Ok(None),
+                other => Err(other),
+            },
+        }
+    }
+
+    /// Names of the folders directly below this place, sorted.
+    ///
+    /// # Errors
+    /// [`Error::Denied`] or [`Error::Storage`].
+    pub fn folders(&self) -> Result<Vec<String>, Error> {
+        let listed = block_on(self.store.list_with_delimiter(Some(&self.root)))
+            .map_err(|e| Error::from_store(self.to_string(), "list it", e))?;
+        let mut names: Vec<String> =
+            listed.common_prefixes.iter().filter_map(|p| p.filename().map(str::to_owned)).collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Removes every object below this place.
+    ///
+    /// # Errors
+    /// [`Error::Denied`] or [`Error::Storage`].
+    pub fn clear(&self) -> Result<(), Error> {
+        let paths = self.store.list(Some(&self.root)).map_ok(|meta| meta.location).boxed();
+        block_on(self.store.delete_stream(paths).try_for_each(|_| futures::future::ready(Ok(()))))
+            .map_err(|e| Error::from_store(self.to_string(), "empty it", e))?;
+        self.remove_empty_folders();
+        Ok(())
+    }
+
+    /// Object stores have no folders, local disks do: take away the ones that emptying a place leaves behind.
+    fn remove_empty_folders(&self) {
+        fn remove(folder: &Path) {
+            if let Ok(entries) = std::fs::read_dir(folder) {
+                for entry in entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())) {
+                    remove(&entry.path());
+                }
+                // Fails on a folder that is not empty, as it should.
+                let _ = std::fs::remove_dir(folder);
+            }
+        }
+        if self.store.to_string().starts_with("LocalFileSystem") {
+            remove(Path::new(&format!("/{}", self.root)));
+        }
+    }
+}
+
+/// `path` without `.` and `..`, by its text alone.
+fn normalised(path: &Path) -> std::path::PathBuf {
+    let mut out = std::path::PathBuf::new();
+    for part in path.components() {
+        match part {
+            std::path::Component::ParentDir => {
+                out.pop();
+            }
+            std::path::Component::CurDir => {}
+            part => out.push(part),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use object_store::memory::InMemory;
+
+    fn suite(place: &Place) {
+        assert!(matches!(place.get("a/b"), Err(Error::NotFound { .. })));
+        assert_eq!(place.size("a/b").unwrap(), None);
+        place.create("a/b", &b"one"[..]).unwrap();
+        assert!(matches!(place.create("a/b", &b"two"[..]), Err(Error::Conflict { .. })));
+        assert_eq!(place.get("a/b").unwrap(), &b"one"[..]);
+        place.put("a/b", &b"three"[..]).unwrap();
+        assert_eq!(place.size("a/b").unwrap(), Some(5));
+        place.put("empty", &b""[..]).unwrap();
+        assert_eq!(place.get("empty").unwrap().len(), 0);
+        assert_eq!(place.folders().unwrap(), ["a"]);
+        assert_eq!(place.join("a").unwrap().get("b").unwrap(), &b"three"[..]);
+        assert_eq!(place.join("a/../a").unwrap().get("b").unwrap(), &b"three"[..]);
+        place.delete("a/b").unwrap();
+        place.delete("a/b").unwrap();
+        assert_eq!(place.size("a/b").unwrap(), None);
+        place.put("c/d/e", &b"x"[..]).unwrap();
+        place.join("c").unwrap().clear().unwrap();
+        assert_eq!(place.size("c/d/e").unwrap(), None);
+        assert_eq!(place.size("empty").unwrap(), Some(0));
+    }
+
+    #[test]
+    fn a_local_folder_is_a_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place::parse(folder.path().join("not/made yet").to_str().unwrap()).unwrap();
+        suite(&place);
+        assert!(!folder.path().join("not/made yet/c").exists(), "emptied folders are taken away");
+    }
+
+    #[test]
+    fn memory_is_a_place() {
+        suite(&Place::in_store(Arc::new(InMemory::new()), "root"));
+    }
+
+    #[test]
+    fn of_many_creators_exactly_one_wins() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place::parse(folder.path().to_str().unwrap()).unwrap();
+        let won: usize = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8u8)
+                .map(|i| {
+                    scope.spawn({
+                        let place = &place;
+                        move || usize::from(place.create("k", vec![i]).is_ok())
+                    })
+                })
+                .collect();
+            threads.into_iter().map(|t| t.join().unwrap()).sum()
+        });
+        assert_eq!(won, 1);
+    }
+
+    #[test]
+    fn an_unknown_scheme_is_told() {
+        let error = Place::parse("ftp://host/x").unwrap_err();
+        assert_eq!(error.to_string(), "`ftp://host/x` is not a place: `ftp://` is not supported");
+    }
+}

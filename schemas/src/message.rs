@@ -1,0 +1,159 @@
+//! What supervisor and workers say to each other: control messages only. Gradients travel through the update exchange.
+//!
+//! Every message is in an [`Envelope`] that names protocol version, run, sender and incarnation, so that a message from
+//! another version, another run or an earlier life of a worker is recognised and refused. Every message may be delivered
+//! twice: receivers go by `step`, `epoch` and [`Milestone`], not by how often they hear something.
+
+use serde::{Deserialize, Serialize};
+
+use crate::exit::ErrorKind;
+use crate::report::StopReason;
+
+/// Version of the protocol that this build speaks.
+pub const PROTOCOL: u32 = 1;
+
+/// Who sends or receives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Party {
+    /// The one supervisor of a run.
+    Supervisor,
+    /// A worker, by its number from 0.
+    Worker(u32),
+}
+
+impl std::fmt::Display for Party {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Supervisor => f.write_str("the supervisor"),
+            Self::Worker(number) => write!(f, "worker {number}"),
+        }
+    }
+}
+
+/// A message with its origin.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// Version of the protocol, [`PROTOCOL`].
+    pub protocol: u32,
+    /// The run it belongs to.
+    pub run: String,
+    /// Who sent it.
+    pub sender: Party,
+    /// Which life of the sender: a relaunched worker has a higher one.
+    pub incarnation: u32,
+    /// What is said.
+    pub message: Message,
+}
+
+/// What is said.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Message {
+    /// A worker is ready.
+    Joined,
+    /// A worker has computed and published the gradients of its batches of `step`.
+    Computed {
+        /// The step.
+        step: u64,
+        /// One entry for each of its batches.
+        losses: Vec<BatchLoss>,
+        /// Where the time of the worker's step before this one went, once known.
+        timings: Option<StepTimings>,
+    },
+    /// A worker has measured its held-out batches after `epoch`.
+    Evaluated {
+        /// The epoch, from 0.
+        epoch: u64,
+        /// One entry for each of its batches.
+        losses: Vec<BatchLoss>,
+    },
+    /// A worker is done.
+    Finished {
+        /// Where the time of its last step went.
+        timings: Option<StepTimings>,
+    },
+    /// A worker cannot go on.
+    Failed {
+        /// What kind of failure.
+        kind: ErrorKind,
+        /// The error in words.
+        error: String,
+        /// The remedy in words.
+        fix: Option<String>,
+    },
+    /// The supervisor's answer once every worker has passed a milestone.
+    Proceed {
+        /// The milestone this answers.
+        after: Milestone,
+        /// Keep the model as it is now: it is the best so far.
+        keep_model: bool,
+        /// What to do.
+        next: Next,
+    },
+    /// The run has failed: stop at once.
+    Abort,
+}
+
+/// A point that all workers pass before any goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Milestone {
+    /// Everybody has joined.
+    Start,
+    /// Everybody has computed this step.
+    Step(u64),
+    /// Everybody has evaluated after this epoch.
+    Evaluation(u64),
+}
+
+/// What all workers do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Next {
+    /// Compute this step.
+    Step(u64),
+    /// Measure the held-out batches after this epoch.
+    Evaluate(u64),
+    /// Finish; the model to save is the one that was last kept, or the present one.
+    End {
+        /// Why.
+        reason: StopReason,
+        /// Save the kept model rather than the present one.
+        save_kept: bool,
+    },
+}
+
+/// The loss of one mini-batch.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BatchLoss {
+    /// The batch's position in the step, or among the held-out batches.
+    pub slot: u32,
+    /// Sum over its rows: squared errors in stars.
+    pub loss_sum: f64,
+    /// Its rows.
+    pub rows: u64,
+}
+
+/// Where the time of one worker's step went, in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepTimings {
+    /// The step.
+    pub step: u64,
+    /// Reading its batches from storage and checking their digests (ahead of time, in the background).
+    pub fetch_us: u64,
+    /// Decoding them (ahead of time, in the background).
+    pub decode_us: u64,
+    /// Waiting for a batch that was not read yet.
+    pub batch_wait_us: u64,
+    /// Gradients.
+    pub compute_us: u64,
+    /// Publishing them.
+    pub publish_us: u64,
+    /// Waiting for the other workers' gradients.
+    pub wait_us: u64,
+    /// Reducing and applying.
+    pub apply_us: u64,
+    /// Waiting for the supervisor.
+    pub decision_us: u64,
+}
