@@ -1,0 +1,231 @@
+//! Reduction of a step's gradients and stochastic gradient descent with Nesterov momentum, in the form of
+//! `torch.optim.SGD(nesterov=True)`:
+//!
+//! `v <- mu v + g`, `w <- w - eta (g + mu v)`.
+//!
+//! A row that no gradient touches keeps moving under its momentum. After `k` steps with `g = 0`
+//!
+//! `w <- w - eta mu^2 (1 - mu^k) / (1 - mu) v`, `v <- mu^k v`,
+//!
+//! exactly, so such rows are left alone until they are needed ([`Motion`]) and a step costs the rows it touches. Source of
+//! the update: Sutskever, Martens, Dahl and Hinton, ICML 2013, after PyTorch's change of variable; the closed form is its
+//! geometric series for a constant learning rate.
+
+use crate::factors::{BLOCK_ROWS, Block, Line, Shape};
+use crate::gradient::RowGradients;
+use crate::lanes::{LANES, Lane, Simd, add_scaled, kernel, prefetch, scale};
+
+/// Learning rate, momentum, and the closed form of what they do to untouched rows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Motion {
+    learning_rate: f32,
+    momentum: f32,
+    /// `mu^k`, until it is negligible; the last entry is 0.
+    decay: Vec<f32>,
+    /// `eta mu^2 (1 - mu^k) / (1 - mu)`; the last entry is the limit.
+    drift: Vec<f32>,
+}
+
+/// Below this `mu^k` counts as 0: the velocity that is left would move no parameter by one unit in the last place, and
+/// subnormal numbers, which are slow, stay away.
+const DECAY_MIN: f64 = 1.0 / (1u128 << 80) as f64;
+
+impl Motion {
+    /// The motion under `learning_rate` (`eta`) and `momentum` (`mu`).
+    ///
+    /// # Panics
+    /// When `momentum` is not in `0..=0.9999` or `learning_rate` is not positive and finite.
+    #[must_use]
+    pub fn new(learning_rate: f64, momentum: f64) -> Self {
+        assert!((0.0..=0.9999).contains(&momentum), "momentum {momentum} is outside 0..=0.9999");
+        assert!(learning_rate > 0.0 && learning_rate.is_finite(), "learning rate {learning_rate} is not positive");
+        let (mut decay, mut drift) = (Vec::new(), Vec::new());
+        let mut power = 1.0f64;
+        let limit = learning_rate * momentum * momentum / (1.0 - momentum);
+        while power >= DECAY_MIN {
+            decay.push(power as f32);
+            drift.push((limit * (1.0 - power)) as f32);
+            power *= momentum;
+        }
+        decay.push(0.0);
+        drift.push(limit as f32);
+        Self { learning_rate: learning_rate as f32, momentum: momentum as f32, decay, drift }
+    }
+
+    #[inline(always)]
+    fn factors(&self, steps: u32) -> (f32, f32) {
+        let k = (steps as usize).min(self.decay.len() - 1);
+        (self.decay[k], self.drift[k])
+    }
+
+    /// A line after `steps` more steps without gradient.
+    #[inline(always)]
+    #[must_use]
+    pub fn caught_up(&self, line: &Line, steps: u32) -> Line {
+        let (decay, drift) = self.factors(steps);
+        let mut out = *line;
+        for l in 0..LANES {
+            out.value[l] -= drift * line.velocity[l];
+            out.velocity[l] *= decay;
+        }
+        out
+    }
+
+    /// The parameters of a row after `steps` more steps without gradient.
+    #[inline(always)]
+    pub(crate) fn catch_up_values<const N: usize>(&self, lines: &[Line; N], steps: u32, out: &mut [Lane; N]) {
+        let (_, drift) = self.factors(steps);
+        for n in 0..N {
+            for l in 0..LANES {
+                out[n][l] = lines[n].value[l] - drift * lines[n].velocity[l];
+            }
+        }
+    }
+}
+
+/// The gradient of one mini-batch as part of a step.
+#[derive(Clone, Copy, Debug)]
+pub struct Part<'a> {
+    /// Its position in the step.
+    pub slot: u32,
+    /// What its sum is multiplied by.
+    pub weight: f32,
+    /// The gradients of the matrix that is updated.
+    pub gradients: &'a RowGradients,
+}
+
+/// Buffers of [`apply`], to be used again.
+#[derive(Clone, Debug, Default)]
+pub struct Scratch {
+    /// First and last entry of each row of the block, plus one; 0 is none.
+    heads: Vec<(u32, u32)>,
+    /// Part, row in the part, and next entry of the same row plus one.
+    entries: Vec<(u32, u32, u32)>,
+    row: Vec<(u32, u32)>,
+}
+
+/// Reduces the gradients of a step for the rows of one block and applies them.
+///
+/// The weighted gradients of a row are added along a binary tree over the slots of the step: slots `a` and `b` meet at the
+/// highest bit in which they differ. The tree is the same whoever computed them, and a slot without the row is left out.
+///
+/// # Shapes
+/// `parts` are in ascending order of `slot`; their rows have the block's number of lanes.
+///
+/// # Panics
+/// When the block is not at the state after `step` steps.
+pub fn apply(simd: Simd, shape: Shape, motion: &Motion, step: u32, parts: &[Part<'_>], block: &mut Block, scratch: &mut Scratch) {
+    assert!(block.steps == step, "block after {} steps cannot take step {step}", block.steps);
+    debug_assert!(parts.is_sorted_by_key(|p| p.slot), "parts are in the order of their slots");
+    apply_kernel(simd, shape.lanes(), motion, step, parts, block, scratch);
+    block.steps = step + 1;
+}
+
+kernel! {
+    fn apply_kernel(
+        lanes, motion: &Motion, step: u32, parts: &[Part<'_>], block: &mut Block, scratch: &mut Scratch,
+    ) -> () = apply_body
+}
+
+#[inline(always)]
+fn apply_body<const N: usize>(motion: &Motion, step: u32, parts: &[Part<'_>], block: &mut Block, scratch: &mut Scratch) {
+    collect::<N>(parts, block, scratch);
+    let Scratch { heads, entries, row: row_parts } = scratch;
+    let (lines, _) = block.lines.as_chunks_mut::<N>();
+    for (row, &(head, _)) in heads.iter().enumerate() {
+        if head == 0 {
+            continue;
+        }
+        row_parts.clear();
+        let mut next = head;
+        while next != 0 {
+            let (part, index, following) = entries[next as usize - 1];
+            row_parts.push((part, index));
+            next = following;
+        }
+        let gradient = tree_sum::<N>(parts, row_parts);
+        update(motion, &mut lines[row], step - block.stamps[row], &gradient);
+        block.stamps[row] = step + 1;
+    }
+}
+
+/// Lists, for each row of the block, where its gradients are, in the order of the slots, and asks for the row's lines: the
+/// rows of a block that a step touches fit the second-level cache.
+#[inline(always)]
+fn collect<const N: usize>(parts: &[Part<'_>], block: &Block, scratch: &mut Scratch) {
+    let Scratch { heads, entries, .. } = scratch;
+    heads.clear();
+    heads.resize(block.stamps.len(), (0, 0));
+    entries.clear();
+    let (lines, _) = block.lines.as_chunks::<N>();
+    for (p, part) in parts.iter().enumerate() {
+        let ids = &part.gradients.ids;
+        let begin = ids.partition_point(|&id| id < block.first_row);
+        for (i, &id) in ids[begin..].iter().enumerate() {
+            let row = (id - block.first_row) as usize;
+            if row >= BLOCK_ROWS {
+                break;
+            }
+            entries.push((p as u32, (begin + i) as u32, 0));
+            let entry = entries.len() as u32;
+            let (head, tail) = &mut heads[row];
+            if *head == 0 {
+                *head = entry;
+                prefetch(&lines[row]);
+            } else {
+                entries[*tail as usize - 1].2 = entry;
+            }
+            *tail = entry;
+        }
+    }
+}
+
+#[inline(always)]
+fn leaf<const N: usize>(parts: &[Part<'_>], (part, index): (u32, u32)) -> [Lane; N] {
+    let part = &parts[part as usize];
+    let (values, _) = part.gradients.values.as_chunks::<N>();
+    let mut weighted = [[0.0; LANES]; N];
+    scale(&mut weighted, part.weight, &values[index as usize]);
+    weighted
+}
+
+#[inline(always)]
+fn tree_sum<const N: usize>(parts: &[Part<'_>], row: &[(u32, u32)]) -> [Lane; N] {
+    match row {
+        [one] => leaf::<N>(parts, *one),
+        [a, b] => {
+            let mut sum = leaf::<N>(parts, *a);
+            add_scaled(&mut sum, 1.0, &leaf::<N>(parts, *b));
+            sum
+        }
+        row => deep_tree_sum::<N>(parts, row),
+    }
+}
+
+/// [`tree_sum`] of any number of gradients. Not inlined into itself, so that rows in one or two batches stay cheap.
+#[inline(never)]
+fn deep_tree_sum<const N: usize>(parts: &[Part<'_>], row: &[(u32, u32)]) -> [Lane; N] {
+    let slot = |&(part, _): &(u32, u32)| parts[part as usize].slot;
+    let (first, last) = (slot(&row[0]), slot(&row[row.len() - 1]));
+    if row.len() == 1 {
+        return leaf::<N>(parts, row[0]);
+    }
+    let bit = 1 << (31 - (first ^ last).leading_zeros());
+    let middle = row.partition_point(|entry| slot(entry) & bit == 0);
+    let mut sum = deep_tree_sum::<N>(parts, &row[..middle]);
+    add_scaled(&mut sum, 1.0, &deep_tree_sum::<N>(parts, &row[middle..]));
+    sum
+}
+
+#[inline(always)]
+fn update<const N: usize>(motion: &Motion, lines: &mut [Line; N], behind: u32, gradient: &[Lane; N]) {
+    let (decay, drift) = motion.factors(behind);
+    for (line, g) in lines.iter_mut().zip(gradient) {
+        for l in 0..LANES {
+            let value = line.value[l] - drift * line.velocity[l];
+            let velocity = motion.momentum * (decay * line.velocity[l]) + g[l];
+            line.velocity[l] = velocity;
+            line.value[l] = value - motion.learning_rate * (g[l] + motion.momentum * velocity);
+        }
+    }
+}
