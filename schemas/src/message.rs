@@ -149,9 +149,11 @@ pub struct StepTimings {
     /// Gradients.
     pub compute_us: u64,
     /// Publishing them.
-    pub publish_us: u64,
-    /// Waiting for the other workers' gradients.
-    pub wait_us: u64,
+    pub exchange_write_us: u64,
+    /// Waiting until all gradients of the step were published.
+    pub exchange_wait_us: u64,
+    /// Reading them.
+    pub exchange_read_us: u64,
     /// Reducing and applying.
     pub apply_us: u64,
     /// Waiting for the supervisor.

@@ -88,6 +88,8 @@ pub struct TrainReport {
     pub output: String,
     /// True when the same run was already there and nothing was trained.
     pub unchanged: bool,
+    /// Digest of what determines the run: manifest, settings and stop rules.
+    pub identity: Digest,
     /// The manifest that was trained on.
     pub manifest: String,
     /// Digest of the manifest.

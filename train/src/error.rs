@@ -1,0 +1,105 @@
+//! What can go wrong in training.
+
+use schemas::exit::{ErrorKind, Explain};
+
+/// A failure of `train`.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Flags that do not fit each other or the manifest.
+    #[error("{problem}")]
+    Usage {
+        /// The rule that is broken.
+        problem: String,
+        /// The remedy.
+        fix: String,
+    },
+    /// A manifest, object or place.
+    #[error(transparent)]
+    Stored(#[from] manifests::Error),
+    /// A mini-batch that is intact but of no use.
+    #[error("{place}: {problem}")]
+    Batch {
+        /// The object.
+        place: String,
+        /// What is wrong, with the row.
+        problem: String,
+    },
+    /// The loss went out of bounds.
+    #[error(
+        "training diverged at step {step}: the RMSE is {rmse:.4} stars, it was {first_rmse:.4} at the first step \
+         (learning rate {learning_rate} x {step_batches} batches a step, momentum {momentum})"
+    )]
+    Diverged {
+        /// The step, from 0.
+        step: u64,
+        /// Its RMSE.
+        rmse: f64,
+        /// The RMSE of the first step.
+        first_rmse: f64,
+        /// The learning rate of the run.
+        learning_rate: f64,
+        /// What it was multiplied by.
+        step_batches: u32,
+        /// The momentum of the run.
+        momentum: f64,
+        /// A learning rate that is safe for this manifest.
+        safe: f64,
+    },
+    /// A worker that could not go on.
+    #[error("worker {worker}: {error}")]
+    Worker {
+        /// The worker.
+        worker: u32,
+        /// The kind of its failure.
+        kind: ErrorKind,
+        /// Its failure in words.
+        error: String,
+        /// The remedy in words.
+        fix: Option<String>,
+    },
+    /// Workers that fell silent.
+    #[error("no word from worker {} for {seconds} seconds", workers.iter().map(u32::to_string).collect::<Vec<_>>().join(", "))]
+    Lost {
+        /// Which.
+        workers: Vec<u32>,
+        /// For how long.
+        seconds: u64,
+    },
+    /// A signal.
+    #[error(transparent)]
+    Stopped(#[from] reporting::interrupt::Stopped),
+    /// Something that cannot happen.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl Explain for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Usage { .. } => ErrorKind::Usage,
+            Self::Stored(error) => error.kind(),
+            Self::Batch { .. } => ErrorKind::Data,
+            Self::Diverged { .. } => ErrorKind::NotConverged,
+            Self::Worker { kind, .. } => *kind,
+            Self::Lost { .. } => ErrorKind::Unavailable,
+            Self::Stopped(stopped) => stopped.kind(),
+            Self::Internal(_) => ErrorKind::Internal,
+        }
+    }
+
+    fn fix(&self) -> Option<String> {
+        match self {
+            Self::Usage { fix, .. } => Some(fix.clone()),
+            Self::Stored(error) => error.fix(),
+            Self::Batch { .. } => Some("make the shards anew with `shard --replace`".to_owned()),
+            Self::Diverged { safe, .. } => {
+                Some(format!("lower the learning rate: `--learning-rate {safe}` is the default for this data"))
+            }
+            Self::Worker { fix, .. } => fix.clone(),
+            Self::Lost { .. } => Some("run the command again".to_owned()),
+            Self::Stopped(stopped) => stopped.fix(),
+            Self::Internal(_) => None,
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! The exchange between workers that are threads of one process: gradients change hands without being copied.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use train_core::gradient::Gradient;
+
+use super::{ExchangeError, UpdateExchange};
+
+/// Gradients in this process's memory.
+#[derive(Debug, Default)]
+pub struct MemoryExchange {
+    state: Mutex<State>,
+    published: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    steps: BTreeMap<u64, BTreeMap<u32, Arc<Gradient>>>,
+    released_below: u64,
+}
+
+const LOCK: &str = "no holder of this lock panics";
+
+impl UpdateExchange for MemoryExchange {
+    fn publish(&self, step: u64, slot: u32, gradient: Arc<Gradient>) -> Result<(), ExchangeError> {
+        let mut state = self.state.lock().expect(LOCK);
+        if step < state.released_below {
+            return Ok(());
+        }
+        let slots = state.steps.entry(step).or_default();
+        if let Some(present) = slots.get(&slot) {
+            let equal = Arc::ptr_eq(present, &gradient) || **present == *gradient;
+            return if equal { Ok(()) } else { Err(ExchangeError::Contradiction { step, slot }) };
+        }
+        slots.insert(slot, gradient);
+        drop(state);
+        self.published.notify_all();
+        Ok(())
+    }
+
+    fn missing(&self, step: u64, n_slots: u32, wait: Duration) -> Result<Vec<u32>, ExchangeError> {
+        let deadline = Instant::now() + wait;
+        let mut state = self.state.lock().expect(LOCK);
+        loop {
+            let slots = state.steps.get(&step);
+            let absent = |slot: &u32| slots.is_none_or(|slots| !slots.contains_key(slot));
+            let missing: Vec<u32> = (0..n_slots).filter(absent).collect();
+            let left = deadline.saturating_duration_since(Instant::now());
+            if missing.is_empty() || left.is_zero() {
+                return Ok(missing);
+            }
+            state = self.published.wait_timeout(state, left).expect(LOCK).0;
+        }
+    }
+
+    fn read(&self, step: u64, n_slots: u32) -> Result<Vec<Arc<Gradient>>, ExchangeError> {
+        let state = self.state.lock().expect(LOCK);
+        let slots = state.steps.get(&step);
+        let one = |slot| slots.and_then(|s| s.get(&slot)).cloned().ok_or(ExchangeError::Absent { step, slot });
+        (0..n_slots).map(one).collect()
+    }
+
+    fn release(&self, step: u64) -> Result<(), ExchangeError> {
+        let mut state = self.state.lock().expect(LOCK);
+        state.released_below = state.released_below.max(step);
+        let kept = state.steps.split_off(&step);
+        let gone = std::mem::replace(&mut state.steps, kept);
+        drop(state);
+        drop(gone);
+        Ok(())
+    }
+}
