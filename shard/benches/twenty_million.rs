@@ -10,14 +10,8 @@ use std::process::Command;
 use std::time::Instant;
 
 /// 20,000,263 ratings by 138,493 users of 26,744 movies.
-const SHAPE: support::Spec = support::Spec {
-    name: "ml20m",
-    users: 138_493,
-    items: 26_744,
-    rows: 20_000_263,
-    holdout: 0,
-    part_rows: 1 << 20,
-};
+const SHAPE: support::Spec =
+    support::Spec { name: "ml20m", users: 138_493, items: 26_744, rows: 20_000_263, holdout: 0, part_rows: 1 << 20 };
 const RUNS: usize = 5;
 
 fn main() {
