@@ -2,6 +2,8 @@
 //!
 //! `cargo bench --workspace --bench ratings`. Sizes are printed first; throughput is in rows.
 
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark prints, and ends where it cannot go on")]
+
 use std::sync::Arc;
 
 use bytes::Bytes;

@@ -55,6 +55,7 @@ impl Staging {
             index.create(key, bytes)?;
         }
         self.committed = true;
+        self.place.join(&self.generation)?.tidy();
         for folder in generations(&self.place)? {
             if folder != self.generation {
                 self.place.join(&folder)?.clear()?;

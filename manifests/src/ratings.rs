@@ -150,8 +150,10 @@ pub fn decode(bytes: Bytes, rows: &mut RatingRows) -> Result<(), String> {
     if rows.ratings.iter().fold(true, |finite, rating| finite & rating.is_finite()) {
         return Ok(());
     }
-    let row = rows.ratings.iter().position(|rating| !rating.is_finite()).expect("one is not finite");
-    Err(format!("row {row}: the rating {} is not a finite number", rows.ratings[row]))
+    match rows.ratings.iter().position(|rating| !rating.is_finite()) {
+        Some(row) => Err(format!("row {row}: the rating {} is not a finite number", rows.ratings[row])),
+        None => Ok(()),
+    }
 }
 
 /// An empty buffer, the same memory: collecting a vector from itself does not allocate.
@@ -212,6 +214,31 @@ mod tests {
             bytes[position] = value;
             let _ = decode(Bytes::from(bytes), &mut RatingRows::default());
         }
+    }
+
+    #[test]
+    fn buffers_are_used_again() {
+        let mut rows = RatingRows::default();
+        for i in 0..1000 {
+            rows.push(i, i, 0.5);
+        }
+        let bytes = Bytes::from(encode(&rows));
+        let mut out = RatingRows::default();
+        decode(bytes.clone(), &mut out).unwrap();
+        let buffers = |rows: &RatingRows| (rows.users.as_ptr(), rows.items.as_ptr(), rows.ratings.as_ptr());
+        let before = buffers(&out);
+        decode(bytes, &mut out).unwrap();
+        assert_eq!(buffers(&out), before);
+    }
+
+    #[test]
+    fn other_columns_are_told() {
+        let mut out = RatingRows::default();
+        let problem = decode(Bytes::from(crate::id_map::encode("user", &[7])), &mut out).unwrap_err();
+        assert_eq!(
+            problem,
+            "the columns are (user: INT32, user_id: INT32), not the required (user: INT32, item: INT32, rating: FLOAT)"
+        );
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! `cargo bench --workspace --bench twenty_million`; with `-- --make FOLDER` it only makes the dataset there.
 
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark prints, and ends where it cannot go on")]
+
 #[path = "../tests/support/mod.rs"]
 mod support;
 

@@ -45,6 +45,9 @@ impl Plan {
     ///
     /// # Errors
     /// When there is no dataset to be found, it has no rows or too many, or a place cannot be used.
+    ///
+    /// # Panics
+    /// When there is no batch size: the command line requires one.
     pub fn resolve(cli: &Cli) -> Result<Self, Error> {
         let place = match &cli.prepared {
             Some(text) => named_dataset(text)?,
