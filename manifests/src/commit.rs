@@ -25,7 +25,7 @@ impl Staging {
     /// Starts the generation whose content is determined by `identity`, in `place`.
     #[must_use]
     pub fn new(place: &Place, identity: &Digest) -> Self {
-        Self { place: place.clone(), generation: format!("gen-{}", &identity.hex()[..12]), committed: false }
+        Self { place: place.clone(), generation: generation(identity), committed: false }
     }
 
     /// Writes the object `name` of this generation, which holds `rows` rows.
@@ -55,8 +55,9 @@ impl Staging {
             index.create(key, bytes)?;
         }
         self.committed = true;
-        for folder in self.place.folders()? {
-            if is_generation(&folder) && folder != self.generation {
+        self.place.join(&self.generation)?.tidy();
+        for folder in generations(&self.place)? {
+            if folder != self.generation {
                 self.place.join(&folder)?.clear()?;
             }
         }
@@ -71,6 +72,22 @@ impl Drop for Staging {
             let _ = self.place.join(&self.generation).and_then(|generation| generation.clear());
         }
     }
+}
+
+/// The folder of the generation whose content is determined by `identity`.
+#[must_use]
+pub fn generation(identity: &Digest) -> String {
+    format!("gen-{}", &identity.hex()[..12])
+}
+
+/// The generations that are in `place`, committed or not, sorted.
+///
+/// # Errors
+/// As [`Place::folders`].
+pub fn generations(place: &Place) -> Result<Vec<String>, Error> {
+    let mut folders = place.folders()?;
+    folders.retain(|folder| is_generation(folder));
+    Ok(folders)
 }
 
 fn is_generation(folder: &str) -> bool {

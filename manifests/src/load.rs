@@ -111,7 +111,8 @@ fn invalid(name: &str, problem: String, tool: &str) -> Error {
 fn check_descriptor(d: &Descriptor) -> Result<(), String> {
     check_objects("parts", &d.parts, d.rows.train)?;
     check_objects("holdout_parts", &d.holdout_parts, d.rows.holdout)?;
-    if d.rows.read != d.rows.train + d.rows.holdout + d.rows.rejected {
+    let sorts = [d.rows.train, d.rows.holdout, d.rows.rejected];
+    if u128::from(d.rows.read) != sorts.into_iter().map(u128::from).sum() {
         return Err(format!("rows.read is {}, not train + holdout + rejected", d.rows.read));
     }
     check_name(&d.name)?;
@@ -121,12 +122,24 @@ fn check_descriptor(d: &Descriptor) -> Result<(), String> {
 fn check_manifest(m: &Manifest) -> Result<(), String> {
     check_objects("batches", &m.batches, m.rows)?;
     check_objects("holdout_batches", &m.holdout_batches, m.holdout_rows)?;
-    for (name, batches) in [("batches", &m.batches), ("holdout_batches", &m.holdout_batches)] {
+    if m.shuffle.batch_rows == 0 {
+        return Err("shuffle.batch_rows is 0".to_owned());
+    }
+    let sets = [("batches", &m.batches, m.rows), ("holdout_batches", &m.holdout_batches, m.holdout_rows)];
+    for (name, batches, rows) in sets {
         let sizes = batches.iter().map(|b| b.rows);
         let (least, most) = (sizes.clone().min().unwrap_or(0), sizes.max().unwrap_or(0));
         if most > m.shuffle.batch_rows || most - least > 1 || (least == 0 && most > 0) {
             return Err(format!(
                 "{name} have {least} to {most} rows; sizes must differ by at most one and not pass shuffle.batch_rows, {}",
+                m.shuffle.batch_rows
+            ));
+        }
+        let count = rows.div_ceil(m.shuffle.batch_rows);
+        if batches.len() as u64 != count {
+            return Err(format!(
+                "there are {} {name}; {rows} rows make {count} of at most {}",
+                batches.len(),
                 m.shuffle.batch_rows
             ));
         }
@@ -136,8 +149,8 @@ fn check_manifest(m: &Manifest) -> Result<(), String> {
 }
 
 fn check_objects(name: &str, objects: &[Object], rows: u64) -> Result<(), String> {
-    let sum: u64 = objects.iter().map(|o| o.rows).sum();
-    if sum != rows {
+    let sum: u128 = objects.iter().map(|o| u128::from(o.rows)).sum();
+    if sum != u128::from(rows) {
         return Err(format!("{name} have {sum} rows together, not {rows}"));
     }
     objects.iter().try_for_each(check_object)
@@ -176,5 +189,112 @@ fn check_layout(layout: &Layout) -> Result<(), String> {
             }
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use schemas::exit::{ErrorKind, Explain};
+    use serde_json::{Value, json};
+    use std::path::Path;
+
+    fn fixture(name: &str) -> Value {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/v1").join(name);
+        serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+    }
+
+    /// Loads `value` from a file of its own.
+    fn load(name: &str, value: &Value) -> Result<(), Error> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        std::fs::write(&path, value.to_string()).unwrap();
+        if name == "dataset.json" {
+            dataset(&Place::parse(folder.path().to_str().unwrap()).unwrap()).map(drop)
+        } else {
+            shards(path.to_str().unwrap()).map(drop)
+        }
+    }
+
+    #[test]
+    fn files_of_version_1_load() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/v1");
+        let found = dataset(&Place::parse(folder).unwrap()).unwrap();
+        assert_eq!((found.descriptor.rows.train, found.descriptor.parts.len()), (3, 2));
+        let Layout::Ratings(layout) = &found.descriptor.layout;
+        assert_eq!((layout.n_users, layout.n_items, layout.mean), (2, 3, 3.5));
+
+        let found = shards(&format!("{folder}/manifest.json")).unwrap();
+        assert_eq!((found.manifest.rows, found.manifest.batches.len(), found.manifest.shuffle.seed), (3, 2, 8));
+        assert!(found.place.to_string().ends_with("fixtures/v1/shards/tiny"), "{}", found.place);
+        for name in ["dataset", "manifest"] {
+            let text = schemas::json_schemas().into_iter().find(|s| s.0 == format!("{name}.schema.json")).unwrap().1;
+            let schema = jsonschema::validator_for(&serde_json::from_str(&text).unwrap()).unwrap();
+            let problems: Vec<String> =
+                schema.iter_errors(&fixture(&format!("{name}.json"))).map(|e| e.to_string()).collect();
+            assert!(problems.is_empty(), "{name}: {problems:?}");
+        }
+    }
+
+    #[test]
+    fn what_breaks_a_rule_is_refused_with_the_rule() {
+        let (d, m) = ("dataset.json", "manifest.json");
+        let table = [
+            (d, "/version", json!(2), "version 2 of gristmill.dataset is unknown; this build reads versions up to 1"),
+            (m, "/version", json!(2), "version 2 of gristmill.manifest is unknown; this build reads versions up to 1"),
+            (m, "/version", json!(0), "version 0 of gristmill.manifest is unknown"),
+            (d, "/format", json!("gristmill.manifest"), "its format is `gristmill.manifest`, not `gristmill.dataset`"),
+            (m, "/format", json!("other"), "its format is `other`, not `gristmill.manifest`"),
+            (m, "/batches/0", json!({}), "not a valid gristmill.manifest file: missing field `key`"),
+            (m, "", json!([1]), "not a gristmill.manifest file"),
+            (d, "/rows/train", json!(4), "parts have 3 rows together, not 4"),
+            (d, "/rows/read", json!(6), "rows.read is 6, not train + holdout + rejected"),
+            (d, "/parts/0/rows", json!(u64::MAX), "rows together, not 3"),
+            (m, "/rows", json!(4), "batches have 3 rows together, not 4"),
+            (m, "/holdout_rows", json!(0), "holdout_batches have 1 rows together, not 0"),
+            (m, "/shuffle/batch_rows", json!(1), "batches have 1 to 2 rows; sizes must differ by at most one"),
+            (m, "/shuffle/batch_rows", json!(3), "there are 2 batches; 3 rows make 1 of at most 3"),
+            (m, "/shuffle/batch_rows", json!(0), "shuffle.batch_rows is 0"),
+            (m, "/batches/0/key", json!("a/../b"), "the key `a/../b` is not a plain relative path"),
+            (d, "/parts/1/key", json!("../b"), "the key `../b` is not a plain relative path"),
+            (m, "/layout/users/key", json!("/b"), "the key `/b` is not a plain relative path"),
+            (d, "/layout/items/rows", json!(2), "the map of items has 2 rows, not 3"),
+            (d, "/layout/n_users", json!(0), "there are 0 users and 3 items"),
+            (m, "/layout/kind", json!("pixels"), "unknown variant `pixels`"),
+            (m, "/name", json!("a b"), "the name `a b` is not made of letters, digits, `-`, `_` and `.`"),
+        ];
+        for (name, pointer, value, problem) in table {
+            let mut file = fixture(name);
+            *file.pointer_mut(pointer).unwrap() = value;
+            let error = load(name, &file).unwrap_err();
+            assert!(error.to_string().contains(problem), "{name} {pointer}: {error}");
+            assert!(error.to_string().contains(name), "{error}");
+            assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+            assert!(error.fix().is_some());
+        }
+        let mut uneven = fixture(m);
+        uneven["batches"][0]["rows"] = json!(3);
+        uneven["rows"] = json!(4);
+        uneven["shuffle"]["batch_rows"] = json!(3);
+        let error = load(m, &uneven).unwrap_err().to_string();
+        assert!(error.contains("batches have 1 to 3 rows; sizes must differ by at most one"), "{error}");
+    }
+
+    #[test]
+    fn objects_are_checked_against_size_and_digest() {
+        let place = Place::in_store(std::sync::Arc::new(object_store::memory::InMemory::new()), "p");
+        place.put("k", &b"right"[..]).unwrap();
+        let named = Object { key: "k".to_owned(), rows: 1, bytes: 5, digest: digest(b"right") };
+        assert_eq!(object(&place, &named, "m.json").unwrap(), &b"right"[..]);
+        place.put("k", &b"wrong"[..]).unwrap();
+        let error = object(&place, &named, "m.json").unwrap_err();
+        assert!(error.to_string().starts_with("p/k: its digest is xxh3-128:"), "{error}");
+        place.put("k", &b"short"[..3]).unwrap();
+        let error = object(&place, &named, "m.json").unwrap_err();
+        assert_eq!(error.to_string(), "p/k: it has 3 bytes, `m.json` says 5");
+        place.delete("k").unwrap();
+        let error = object(&place, &named, "m.json").unwrap_err();
+        assert_eq!(error.to_string(), "p/k: missing, though `m.json` names it");
+        assert_eq!(error.kind(), ErrorKind::Data);
     }
 }

@@ -186,25 +186,33 @@ impl Place {
         let paths = self.store.list(Some(&self.root)).map_ok(|meta| meta.location).boxed();
         block_on(self.store.delete_stream(paths).try_for_each(|_| futures::future::ready(Ok(()))))
             .map_err(|e| Error::from_store(self.to_string(), "empty it", e))?;
-        self.remove_empty_folders();
+        self.tidy();
         Ok(())
     }
 
-    /// Object stores have no folders, local disks do: take away the ones that emptying a place leaves behind.
-    fn remove_empty_folders(&self) {
-        fn remove(folder: &Path) {
-            if let Ok(entries) = std::fs::read_dir(folder) {
-                for entry in entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())) {
-                    remove(&entry.path());
+    /// Object stores have no folders, local disks do: takes away empty ones below this place, and what writers that were
+    /// killed left of objects that never came to be (`name#1`, which is not listed as an object).
+    pub(crate) fn tidy(&self) {
+        fn tidy(folder: &Path) {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    tidy(&entry.path());
+                } else if entry.file_name().to_str().is_some_and(is_unfinished) {
+                    let _ = std::fs::remove_file(entry.path());
                 }
-                // Fails on a folder that is not empty, as it should.
-                let _ = std::fs::remove_dir(folder);
             }
+            // Fails on a folder that is not empty, as it should.
+            let _ = std::fs::remove_dir(folder);
         }
         if self.store.to_string().starts_with("LocalFileSystem") {
-            remove(Path::new(&format!("/{}", self.root)));
+            tidy(Path::new(&format!("/{}", self.root)));
         }
     }
+}
+
+/// Whether a file of this name is an object that `object_store` has not finished writing.
+fn is_unfinished(name: &str) -> bool {
+    name.rsplit_once('#').is_some_and(|(_, number)| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// `path` without `.` and `..`, by its text alone.
@@ -255,6 +263,16 @@ mod tests {
         let place = Place::parse(folder.path().join("not/made yet").to_str().unwrap()).unwrap();
         suite(&place);
         assert!(!folder.path().join("not/made yet/c").exists(), "emptied folders are taken away");
+
+        place.put("c/d", &b"x"[..]).unwrap();
+        for name in ["c/d#1", "c/e#27"] {
+            std::fs::write(folder.path().join("not/made yet").join(name), "half").unwrap();
+        }
+        place.join("c").unwrap().clear().unwrap();
+        assert!(!folder.path().join("not/made yet/c").exists(), "unfinished objects are taken away");
+        for (name, unfinished) in [("d#1", true), ("d#12", true), ("d", false), ("d#", false), ("d#x1", false)] {
+            assert_eq!(is_unfinished(name), unfinished, "{name}");
+        }
     }
 
     #[test]

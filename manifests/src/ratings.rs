@@ -13,7 +13,7 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::file::writer::SerializedFileWriter;
-use parquet::schema::types::{ColumnPath, Type};
+use parquet::schema::types::{ColumnDescPtr, ColumnPath, SchemaDescriptor, Type};
 
 /// Names of the columns, in file order.
 pub const COLUMNS: [&str; 3] = ["user", "item", "rating"];
@@ -118,42 +118,67 @@ fn write(rows: &RatingRows) -> Result<Vec<u8>, ParquetError> {
 /// finite (with its row).
 pub fn decode(bytes: Bytes, rows: &mut RatingRows) -> Result<(), String> {
     let unreadable = |e: ParquetError| format!("not a readable Parquet file: {e}");
-    let file = SerializedFileReader::new(bytes).map_err(unreadable)?;
-    let schema = file.metadata().file_metadata().schema_descr();
-    let found: Vec<String> =
-        schema.columns().iter().map(|c| format!("{}: {}", c.path().string(), c.physical_type())).collect();
-    let expected = ["user: INT32", "item: INT32", "rating: FLOAT"];
-    if found != expected || schema.columns().iter().any(|c| c.max_def_level() != 0) {
-        return Err(format!("the columns are ({}), not the required ({})", found.join(", "), expected.join(", ")));
-    }
-    let n_rows = usize::try_from(file.metadata().file_metadata().num_rows()).map_err(|e| e.to_string())?;
     rows.users.clear();
     rows.items.clear();
     rows.ratings.clear();
-    let mut ids = Vec::with_capacity(n_rows);
+    let file = SerializedFileReader::new(bytes).map_err(unreadable)?;
+    let metadata = file.metadata().file_metadata();
+    check_columns(metadata.schema_descr())?;
+    let n_rows = usize::try_from(metadata.num_rows()).map_err(|e| e.to_string())?;
+    let mut users = signed(std::mem::take(&mut rows.users));
+    let mut items = signed(std::mem::take(&mut rows.items));
     for g in 0..file.num_row_groups() {
         let group = file.get_row_group(g).map_err(unreadable)?;
         let group_rows = usize::try_from(group.metadata().num_rows()).map_err(|e| e.to_string())?;
-        for (i, column) in [&mut rows.users, &mut rows.items].into_iter().enumerate() {
+        for (i, column) in [&mut users, &mut items].into_iter().enumerate() {
             let ColumnReader::Int32ColumnReader(mut reader) = group.get_column_reader(i).map_err(unreadable)? else {
                 return Err(format!("column `{}` is not INT32", COLUMNS[i]));
             };
-            ids.clear();
-            reader.read_records(group_rows, None, None, &mut ids).map_err(unreadable)?;
-            column.extend(ids.iter().map(|id: &i32| id.cast_unsigned()));
+            reader.read_records(group_rows, None, None, column).map_err(unreadable)?;
         }
         let ColumnReader::FloatColumnReader(mut reader) = group.get_column_reader(2).map_err(unreadable)? else {
             return Err("column `rating` is not FLOAT".to_owned());
         };
         reader.read_records(group_rows, None, None, &mut rows.ratings).map_err(unreadable)?;
     }
+    rows.users = users.into_iter().map(i32::cast_unsigned).collect();
+    rows.items = items.into_iter().map(i32::cast_unsigned).collect();
     if rows.users.len() != n_rows || rows.items.len() != n_rows || rows.ratings.len() != n_rows {
         return Err(format!("the footer promises {n_rows} rows, the columns do not hold them"));
     }
-    match rows.ratings.iter().position(|r| !r.is_finite()) {
+    // Without an early way out, so that it is done many ratings at a time; which one it is matters only if there is one.
+    if rows.ratings.iter().fold(true, |finite, rating| finite & rating.is_finite()) {
+        return Ok(());
+    }
+    match rows.ratings.iter().position(|rating| !rating.is_finite()) {
         Some(row) => Err(format!("row {row}: the rating {} is not a finite number", rows.ratings[row])),
         None => Ok(()),
     }
+}
+
+/// An empty buffer, the same memory: collecting a vector from itself does not allocate.
+fn signed(buffer: Vec<u32>) -> Vec<i32> {
+    buffer.into_iter().map(u32::cast_signed).collect()
+}
+
+fn check_columns(schema: &SchemaDescriptor) -> Result<(), String> {
+    let expected = [PhysicalType::INT32, PhysicalType::INT32, PhysicalType::FLOAT];
+    let columns = schema.columns();
+    let fits = |(i, column): (usize, &ColumnDescPtr)| {
+        column.path().parts() == [COLUMNS[i]] && column.physical_type() == expected[i] && column.max_def_level() == 0
+    };
+    if columns.len() == expected.len() && columns.iter().enumerate().all(fits) {
+        return Ok(());
+    }
+    let found: Vec<String> = columns
+        .iter()
+        .map(|c| {
+            let optional = if c.max_def_level() == 0 { "" } else { " optional" };
+            format!("{}: {}{optional}", c.path().string(), c.physical_type())
+        })
+        .collect();
+    let expected: Vec<String> = COLUMNS.iter().zip(expected).map(|(name, kind)| format!("{name}: {kind}")).collect();
+    Err(format!("the columns are ({}), not the required ({})", found.join(", "), expected.join(", ")))
 }
 
 #[cfg(test)]
@@ -189,6 +214,31 @@ mod tests {
             bytes[position] = value;
             let _ = decode(Bytes::from(bytes), &mut RatingRows::default());
         }
+    }
+
+    #[test]
+    fn buffers_are_used_again() {
+        let mut rows = RatingRows::default();
+        for i in 0..1000 {
+            rows.push(i, i, 0.5);
+        }
+        let bytes = Bytes::from(encode(&rows));
+        let mut out = RatingRows::default();
+        decode(bytes.clone(), &mut out).unwrap();
+        let buffers = |rows: &RatingRows| (rows.users.as_ptr(), rows.items.as_ptr(), rows.ratings.as_ptr());
+        let before = buffers(&out);
+        decode(bytes, &mut out).unwrap();
+        assert_eq!(buffers(&out), before);
+    }
+
+    #[test]
+    fn other_columns_are_told() {
+        let mut out = RatingRows::default();
+        let problem = decode(Bytes::from(crate::id_map::encode("user", &[7])), &mut out).unwrap_err();
+        assert_eq!(
+            problem,
+            "the columns are (user: INT32, user_id: INT32), not the required (user: INT32, item: INT32, rating: FLOAT)"
+        );
     }
 
     #[test]

@@ -1,0 +1,70 @@
+//! What can be typed. Nothing is read or resolved here.
+
+use clap::{Parser, Subcommand};
+use reporting::Shell;
+use schemas::exit::EXIT_CODES_HELP;
+
+/// Most rows a mini-batch may have.
+pub const BATCH_MAX: u32 = 1 << 24;
+
+const EXAMPLES: &str = "\
+Examples:
+  shard --batch 6250
+      Shuffle the dataset under prepared/ into shards/<name>, with the manifest <name>.json
+  shard prepared/ml20m --batch 12000 --seed 3 --replace
+      Shuffle anew with another seed, over what is there
+  shard prepared/ml20m --batch 12000 --out /data/ml20m
+      Keep batches and manifest (/data/ml20m/ml20m.json) together in another place";
+
+/// Shuffle a prepared dataset into mini-batches, with a manifest for `train`.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "shard", version, max_term_width = 110)]
+#[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES_HELP}"))]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct Cli {
+    /// Folder of a prepared dataset, or its dataset.json [default: the only dataset under prepared/].
+    pub prepared: Option<String>,
+
+    /// Rows of a mini-batch, at most; sizes differ by at most one.
+    #[arg(short, long, value_name = "ROWS", required = true)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=i64::from(BATCH_MAX)))]
+    pub batch: Option<u32>,
+
+    /// Folder for the mini-batches [default: shards/<name of the dataset>].
+    #[arg(short, long, value_name = "PLACE")]
+    pub out: Option<String>,
+
+    /// File for the manifest [default: <name>.json, under --out when that is given].
+    #[arg(short, long, value_name = "FILE")]
+    pub manifest: Option<String>,
+
+    /// Root seed of the shuffle.
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub seed: u64,
+
+    /// Overwrite what is there when it differs.
+    #[arg(long)]
+    pub replace: bool,
+
+    /// Threads to work with; the result does not depend on it [default: all processors].
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a comment here would become help text of the whole command")]
+    pub messages: reporting::Flags,
+
+    #[command(subcommand)]
+    #[expect(missing_docs, reason = "a comment here would become help text of the whole command")]
+    pub command: Option<Command>,
+}
+
+/// What `shard` does besides sharding.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Command {
+    /// Print a completion script.
+    Completions {
+        /// The shell it is for.
+        shell: Shell,
+    },
+}

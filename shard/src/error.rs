@@ -1,0 +1,108 @@
+//! Everything that can stop `shard`.
+
+use reporting::interrupt::Stopped;
+use schemas::exit::{ErrorKind, Explain};
+
+/// Why there are no shards.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No dataset was named and the conventional place has none.
+    #[error("no dataset was named, and `{looked_for}` does not exist")]
+    NoDataset {
+        /// The descriptors that were looked for.
+        looked_for: String,
+    },
+    /// No dataset was named and the conventional place has several.
+    #[error("no dataset was named, and there are several: {}", choices.join(", "))]
+    SeveralDatasets {
+        /// Their folders.
+        choices: Vec<String>,
+    },
+    /// The dataset has nothing to train on.
+    #[error("{place}: there are no training rows")]
+    NoRows {
+        /// The descriptor.
+        place: String,
+    },
+    /// More rows than can be numbered here.
+    #[error("{place}: {rows} {sort} rows, at most {} are supported", u32::MAX)]
+    TooManyRows {
+        /// The descriptor.
+        place: String,
+        /// How many there are.
+        rows: u64,
+        /// Training or held-out.
+        sort: &'static str,
+    },
+    /// The manifest exists and is not the one that would be made.
+    #[error("{manifest}: already exists and differs: {difference}")]
+    Differs {
+        /// The manifest.
+        manifest: String,
+        /// In what.
+        difference: String,
+    },
+    /// The output place has mini-batches that the manifest to be written does not know of.
+    #[error("{place}: already has mini-batches ({generation}) that `{manifest}` does not name")]
+    Occupied {
+        /// The output place.
+        place: String,
+        /// The folder of the mini-batches.
+        generation: String,
+        /// The manifest that would be written.
+        manifest: String,
+    },
+    /// Stored data could not be read or written.
+    #[error(transparent)]
+    Stored(#[from] manifests::Error),
+    /// A signal arrived.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+    /// The operating system refused threads or signal handlers.
+    #[error("the operating system refused {what}")]
+    System {
+        /// What was asked for.
+        what: &'static str,
+        /// Its own words.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl From<std::io::Error> for Error {
+    fn from(source: std::io::Error) -> Self {
+        Self::System { what: "a signal handler", source: Box::new(source) }
+    }
+}
+
+impl Explain for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoDataset { .. } | Self::SeveralDatasets { .. } => ErrorKind::Usage,
+            Self::NoRows { .. } => ErrorKind::Data,
+            Self::TooManyRows { .. } => ErrorKind::Config,
+            Self::Differs { .. } | Self::Occupied { .. } => ErrorKind::Conflict,
+            Self::Stored(error) => error.kind(),
+            Self::Stopped(stopped) => stopped.kind(),
+            Self::System { .. } => ErrorKind::Unavailable,
+        }
+    }
+
+    fn fix(&self) -> Option<String> {
+        match self {
+            Self::NoDataset { .. } => {
+                Some("make one with `prep movielens`, or name its folder: `shard FOLDER --batch N`".to_owned())
+            }
+            Self::SeveralDatasets { choices } => Some(format!("name one of them: `shard {} --batch N`", choices[0])),
+            Self::NoRows { .. } => Some("prepare it anew from an input with rows, or hold out less".to_owned()),
+            Self::TooManyRows { .. } => Some("split the dataset".to_owned()),
+            Self::Differs { .. } | Self::Occupied { .. } => {
+                Some("choose another `--out` and `--manifest`, or overwrite with `--replace`".to_owned())
+            }
+            Self::Stored(error) => error.fix(),
+            Self::Stopped(stopped) => stopped.fix(),
+            Self::System { .. } => Some("try fewer `--threads`, or run the command again".to_owned()),
+        }
+    }
+}

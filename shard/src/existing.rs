@@ -1,0 +1,83 @@
+//! What is already there: the same shards, others, or none.
+
+use manifests::commit::generations;
+use manifests::load::{self, Shards};
+use rayon::prelude::*;
+use reporting::interrupt;
+use schemas::dataset::Object;
+
+use crate::Error;
+use crate::objects;
+use crate::plan::Plan;
+
+/// The shards that `plan` would make, when they are already there and whole; `None` when they are to be made.
+///
+/// # Errors
+/// [`Error::Differs`] or [`Error::Occupied`] when something else is there and may not be replaced.
+pub(crate) fn find(plan: &Plan, generation: &str) -> Result<Option<Shards>, Error> {
+    if plan.manifest_place.size(&plan.manifest_key)?.is_none() {
+        return vacant(plan, generation).map(|()| None);
+    }
+    let difference = match load::shards(&plan.manifest) {
+        Ok(found) => match difference(plan, &found).map_or_else(|| damage(&found), |text| Ok(Some(text)))? {
+            None => return Ok(Some(found)),
+            Some(difference) => difference,
+        },
+        Err(manifests::Error::Invalid { problem, .. }) => problem,
+        Err(other) => return Err(other.into()),
+    };
+    if plan.replace { Ok(None) } else { Err(Error::Differs { manifest: plan.manifest.clone(), difference }) }
+}
+
+/// A commit takes other generations away. They may be what another manifest names, so that needs `--replace`.
+fn vacant(plan: &Plan, generation: &str) -> Result<(), Error> {
+    if plan.replace {
+        return Ok(());
+    }
+    match generations(&plan.out)?.into_iter().find(|found| found != generation) {
+        None => Ok(()),
+        Some(generation) => {
+            let (place, manifest) = (plan.out.to_string(), plan.manifest.clone());
+            Err(Error::Occupied { place, generation, manifest })
+        }
+    }
+}
+
+/// In what `found` is not what `plan` would make, if in anything.
+fn difference(plan: &Plan, found: &Shards) -> Option<String> {
+    let (old, new) = (&found.manifest.shuffle, &plan.shuffle);
+    let differs = |what: &str, old: &dyn std::fmt::Display, new: &dyn std::fmt::Display| {
+        Some(format!("its {what} is {old}, this one's {new}"))
+    };
+    if found.manifest.dataset_digest != plan.dataset.digest {
+        differs("dataset", &found.manifest.dataset_digest, &plan.dataset.digest)
+    } else if old.batch_rows != new.batch_rows {
+        differs("batch size", &old.batch_rows, &new.batch_rows)
+    } else if old.seed != new.seed {
+        differs("seed", &old.seed, &new.seed)
+    } else if old.sorted_by != new.sorted_by {
+        differs("sort order", &old.sorted_by.join(", "), &new.sorted_by.join(", "))
+    } else if found.manifest.base != plan.base {
+        differs("base", &found.manifest.base, &plan.base)
+    } else {
+        None
+    }
+}
+
+/// What is wrong with the objects that `found` names, if anything. All of them are read.
+fn damage(found: &Shards) -> Result<Option<String>, Error> {
+    let objects: Vec<&Object> = objects(&found.manifest).collect();
+    let first = objects.into_par_iter().find_map_first(|object| {
+        if let Err(stopped) = interrupt::check() {
+            return Some(Err(stopped.into()));
+        }
+        match load::object(&found.place, object, &found.name) {
+            Ok(_) => None,
+            Err(damage @ (manifests::Error::Missing { .. } | manifests::Error::Corrupt { .. })) => {
+                Some(Ok(damage.to_string()))
+            }
+            Err(other) => Some(Err(other.into())),
+        }
+    });
+    first.transpose()
+}

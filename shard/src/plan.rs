@@ -1,0 +1,174 @@
+//! Flags resolved into a checked plan: which dataset, which settings, which places. Only the descriptor is read here.
+
+use std::path::{Component, Path, PathBuf};
+
+use manifests::load::{self, Dataset};
+use manifests::place::Place;
+use schemas::dataset::DESCRIPTOR_KEY;
+use schemas::manifest::Shuffle;
+
+use crate::Error;
+use crate::cli::Cli;
+
+/// Where `prep` puts datasets unless told otherwise.
+const PREPARED: &str = "prepared";
+/// Where mini-batches go unless told otherwise.
+const SHARDS: &str = "shards";
+
+/// Everything `run` needs to know.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The dataset to shuffle.
+    pub dataset: Dataset,
+    /// How it is called in messages.
+    pub descriptor: String,
+    /// Where the mini-batches go.
+    pub out: Place,
+    /// The folder of the manifest.
+    pub manifest_place: Place,
+    /// The manifest's key there.
+    pub manifest_key: String,
+    /// The manifest as a path, for the report and for `train --manifest`.
+    pub manifest: String,
+    /// What the manifest says about where the mini-batches are.
+    pub base: String,
+    /// The order of the rows.
+    pub shuffle: Shuffle,
+    /// Whether something else at the same place may be overwritten.
+    pub replace: bool,
+    /// Threads to work with.
+    pub threads: usize,
+}
+
+impl Plan {
+    /// Resolves what was typed.
+    ///
+    /// # Errors
+    /// When there is no dataset to be found, it has no rows or too many, or a place cannot be used.
+    ///
+    /// # Panics
+    /// When there is no batch size: the command line requires one.
+    pub fn resolve(cli: &Cli) -> Result<Self, Error> {
+        let place = match &cli.prepared {
+            Some(text) => named_dataset(text)?,
+            None => only_dataset()?,
+        };
+        let dataset = load::dataset(&place)?;
+        let descriptor = place.show(DESCRIPTOR_KEY);
+        let rows = dataset.descriptor.rows;
+        if rows.train == 0 {
+            return Err(Error::NoRows { place: descriptor });
+        }
+        for (sort, rows) in [("training", rows.train), ("held-out", rows.holdout)] {
+            if rows > u64::from(u32::MAX) {
+                return Err(Error::TooManyRows { place: descriptor, rows, sort });
+            }
+        }
+        let name = &dataset.descriptor.name;
+        let out_text = cli.out.clone().unwrap_or_else(|| format!("{SHARDS}/{name}"));
+        let out = Place::parse(&out_text)?;
+        let manifest = match (&cli.manifest, &cli.out) {
+            (Some(file), _) => file.clone(),
+            (None, Some(_)) => out.show(&format!("{name}.json")),
+            (None, None) => format!("{name}.json"),
+        };
+        let (manifest_place, manifest_key) = Place::parse_file(&manifest)?;
+        Ok(Self {
+            out,
+            base: base(&manifest, &out_text),
+            manifest_place,
+            manifest_key,
+            manifest,
+            shuffle: Shuffle {
+                seed: cli.seed,
+                batch_rows: u64::from(cli.batch.expect("clap requires --batch")),
+                sorted_by: vec!["user".to_owned(), "item".to_owned()],
+            },
+            replace: cli.replace,
+            threads: match cli.threads {
+                Some(threads) => usize::from(threads),
+                None => std::thread::available_parallelism().map_or(1, usize::from),
+            },
+            dataset,
+            descriptor,
+        })
+    }
+}
+
+fn named_dataset(text: &str) -> Result<Place, Error> {
+    if Path::new(text).file_name().is_some_and(|name| name == DESCRIPTOR_KEY) {
+        return Ok(Place::parse_file(text)?.0);
+    }
+    Ok(Place::parse(text)?)
+}
+
+fn only_dataset() -> Result<Place, Error> {
+    let prepared = Place::parse(PREPARED)?;
+    let mut found = Vec::new();
+    for folder in prepared.folders()? {
+        let dataset = prepared.join(&folder)?;
+        if dataset.size(DESCRIPTOR_KEY)?.is_some() {
+            found.push(dataset);
+        }
+    }
+    match found.len() {
+        0 => Err(Error::NoDataset { looked_for: format!("{PREPARED}/*/{DESCRIPTOR_KEY}") }),
+        1 => Ok(found.remove(0)),
+        _ => Err(Error::SeveralDatasets { choices: found.iter().map(Place::to_string).collect() }),
+    }
+}
+
+/// Where `out` is, seen from the folder of the file `manifest`, so that the two can be moved together. Absolute when they
+/// have no folder in common.
+fn base(manifest: &str, out: &str) -> String {
+    let local = |text: &str| PathBuf::from(text.strip_prefix("file://").unwrap_or(text));
+    let (manifest, out) = (local(manifest), local(out));
+    let from = manifest.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+    let (from_names, out_names) = (names(from), names(&out));
+    let shared = from_names.iter().zip(&out_names).take_while(|(a, b)| a == b).count();
+    if shared == 0 && (manifest.is_absolute() || out.is_absolute()) {
+        return format!("/{}", out_names.join("/"));
+    }
+    let up = std::iter::repeat_n("..", from_names.len() - shared);
+    let path: Vec<&str> = up.chain(out_names[shared..].iter().map(String::as_str)).collect();
+    if path.is_empty() { ".".to_owned() } else { path.join("/") }
+}
+
+/// Names of the folders from the root to `path`, without `.` and `..`.
+fn names(path: &Path) -> Vec<String> {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut names = Vec::new();
+    for part in absolute.components() {
+        match part {
+            Component::Normal(name) => names.push(name.to_string_lossy().into_owned()),
+            Component::ParentDir => {
+                names.pop();
+            }
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_base_is_relative_wherever_manifest_and_batches_can_move_together() {
+        let table = [
+            ("ml20m.json", "shards/ml20m", "shards/ml20m"),
+            ("./ml20m.json", "./shards//ml20m/", "shards/ml20m"),
+            ("shards/ml20m/ml20m.json", "shards/ml20m", "."),
+            ("manifests/a.json", "shards/a", "../shards/a"),
+            ("a/../b.json", "c/../shards/a", "shards/a"),
+            ("/data/a/a.json", "/data/a", "."),
+            ("/data/a.json", "/data/shards/a", "shards/a"),
+            ("/home/a.json", "/data/shards/a", "/data/shards/a"),
+            ("file:///data/a.json", "/data/shards/a", "shards/a"),
+        ];
+        for (manifest, out, expected) in table {
+            assert_eq!(base(manifest, out), expected, "{manifest} {out}");
+        }
+    }
+}
