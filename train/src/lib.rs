@@ -60,11 +60,8 @@ pub fn run(plan: &Plan, console: &Console) -> Result<TrainReport, Error> {
         return Ok(report);
     }
     output::announce(plan, console);
-    let progress = console.progress(
-        "training",
-        Some(plan.shards.manifest.rows.saturating_mul(plan.limits.max_epochs)),
-        "ratings",
-    );
+    let progress =
+        console.progress("training", Some(plan.shards.manifest.rows.saturating_mul(plan.limits.max_epochs)), "ratings");
     let result = train(plan, start, &progress);
     progress.finish();
     let (outcome, records, factors) = result?;
@@ -79,7 +76,8 @@ fn train(plan: &Plan, start: Instant, progress: &Progress) -> Result<(Outcome, R
     let ratings = plan.ratings();
     let settings = &plan.settings;
     let n_batches = u32::try_from(manifest.batches.len()).map_err(|e| Error::Internal(e.to_string()))?;
-    let n_holdout_batches = u32::try_from(manifest.holdout_batches.len()).map_err(|e| Error::Internal(e.to_string()))?;
+    let n_holdout_batches =
+        u32::try_from(manifest.holdout_batches.len()).map_err(|e| Error::Internal(e.to_string()))?;
     let schedule = Schedule::new(n_batches, settings.step_batches);
     let shape = Shape { n_factors: settings.factors as usize, biases: settings.biases };
     let motion = Motion::new(settings.learning_rate, settings.momentum);

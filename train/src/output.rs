@@ -95,7 +95,13 @@ pub fn announce(plan: &Plan, console: &Console) {
 ///
 /// # Errors
 /// When something cannot be written; there is then no report.
-pub fn write(plan: &Plan, outcome: Outcome, records: &Records, factors: &Factors, start: Instant) -> Result<TrainReport, Error> {
+pub fn write(
+    plan: &Plan,
+    outcome: Outcome,
+    records: &Records,
+    factors: &Factors,
+    start: Instant,
+) -> Result<TrainReport, Error> {
     let Outcome::Finished { reason, steps, best } = outcome else {
         return Err(Error::Internal("only a finished run is written".to_owned()));
     };
@@ -233,10 +239,8 @@ fn table(plan: &Plan, name: &str, map: &Object, matrix: &Matrix) -> Result<Vec<u
     let list = DataType::FixedSizeList(Arc::clone(&entry), n_factors as i32);
     let mut fields =
         vec![Field::new(name, DataType::UInt32, false), Field::new(format!("{name}_id"), DataType::UInt32, false)];
-    let mut columns: Vec<ArrayRef> = vec![
-        Arc::new(UInt32Array::from_iter_values(0..ids.len() as u32)),
-        Arc::new(UInt32Array::from(ids)),
-    ];
+    let mut columns: Vec<ArrayRef> =
+        vec![Arc::new(UInt32Array::from_iter_values(0..ids.len() as u32)), Arc::new(UInt32Array::from(ids))];
     if plan.settings.biases {
         fields.push(Field::new("bias", DataType::Float32, false));
         columns.push(Arc::new(Float32Array::from(matrix.biases.clone())));

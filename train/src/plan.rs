@@ -99,7 +99,18 @@ impl Plan {
         let identity = identity(&shards.digest, &settings, &limits);
         let run = format!("{}-pmf-{}", shards.manifest.name, &identity.hex()[..8]);
         let out = Place::parse(args.out.as_deref().unwrap_or(&format!("runs/{run}")))?;
-        Ok(Self { shards, settings, safe_learning_rate, workers, limits, out, run, identity, replace: args.replace, warnings })
+        Ok(Self {
+            shards,
+            settings,
+            safe_learning_rate,
+            workers,
+            limits,
+            out,
+            run,
+            identity,
+            replace: args.replace,
+            warnings,
+        })
     }
 
     /// The ratings layout of the manifest.
@@ -142,7 +153,10 @@ fn check(s: &PmfSettings) -> Result<(), Error> {
         return Err(usage(format!("--momentum {} is outside 0..=0.9999", s.momentum), "0.8 is the default"));
     }
     if !(s.learning_rate > 0.0 && s.learning_rate <= 1e6) {
-        return Err(usage(format!("--learning-rate {} is not in 0..=1e6", s.learning_rate), "leave it out for the default"));
+        return Err(usage(
+            format!("--learning-rate {} is not in 0..=1e6", s.learning_rate),
+            "leave it out for the default",
+        ));
     }
     if !(0.0..=1e3).contains(&s.l2) {
         return Err(usage(format!("--l2 {} is outside 0..=1000", s.l2), "0.02 is a usual weight"));
@@ -170,7 +184,10 @@ fn check_limits(limits: &Limits, args: &TrainArgs, shards: &Shards, ratings: &Ra
     for (flag, target, mean) in pairs {
         let (Some(target), Some(mean)) = (target, mean) else { continue };
         if !(target > 0.0 && target.is_finite()) {
-            return Err(usage(format!("{flag} {target} is not a positive number"), "give an RMSE in stars, for example 0.85"));
+            return Err(usage(
+                format!("{flag} {target} is not a positive number"),
+                "give an RMSE in stars, for example 0.85",
+            ));
         }
         if target >= mean {
             warnings.push(format!("{flag} {target} is no better than always predicting the mean ({mean:.4})"));

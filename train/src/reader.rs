@@ -59,10 +59,7 @@ impl BatchReader {
         if ratings.len() as u64 != object.rows {
             return Err(wrong(format!("it has {} rows, the manifest says {}", ratings.len(), object.rows)));
         }
-        ready
-            .batch
-            .arrange(&mut self.arranger, self.size, users, items, ratings)
-            .map_err(|e| wrong(e.to_string()))?;
+        ready.batch.arrange(&mut self.arranger, self.size, users, items, ratings).map_err(|e| wrong(e.to_string()))?;
         ready.fetch_us = (fetched - start).as_micros() as u64;
         ready.decode_us = fetched.elapsed().as_micros() as u64;
         Ok(())

@@ -55,12 +55,26 @@ impl Replica {
         assert!(users.iter().chain(&items).all(|b| b.steps() == steps), "every block is after {steps} steps");
         let users: Vec<&Block> = users.iter().map(|b| &**b).collect();
         let items: Vec<&Block> = items.iter().map(|b| &**b).collect();
-        read(&Model { shape: self.shape, users: Rows::new(&users), items: Rows::new(&items), motion: &self.motion, steps })
+        read(&Model {
+            shape: self.shape,
+            users: Rows::new(&users),
+            items: Rows::new(&items),
+            motion: &self.motion,
+            steps,
+        })
     }
 
     /// Reduces `gradients` (in the order of their slots) and applies them as step number `step`, together with the other
     /// threads that call this for the same step. `first` says where to begin, so that threads meet in the middle.
-    pub fn apply(&self, simd: Simd, step: u32, reduce: Reduce, gradients: &[impl AsRef<Gradient>], first: usize, scratch: &mut Scratch) {
+    pub fn apply(
+        &self,
+        simd: Simd,
+        step: u32,
+        reduce: Reduce,
+        gradients: &[impl AsRef<Gradient>],
+        first: usize,
+        scratch: &mut Scratch,
+    ) {
         let rows: u64 = gradients.iter().map(|g| u64::from(g.as_ref().rows)).sum();
         let weight = |g: &Gradient| match reduce {
             Reduce::Mean => 1.0 / rows as f32,
@@ -70,7 +84,11 @@ impl Replica {
             let gradients = gradients.iter().map(AsRef::as_ref);
             (0..)
                 .zip(gradients)
-                .map(|(slot, g)| Part { slot, weight: weight(g), gradients: if side == Side::User { &g.users } else { &g.items } })
+                .map(|(slot, g)| Part {
+                    slot,
+                    weight: weight(g),
+                    gradients: if side == Side::User { &g.users } else { &g.items },
+                })
                 .collect()
         };
         let (user_parts, item_parts) = (parts(Side::User), parts(Side::Item));
@@ -81,7 +99,9 @@ impl Replica {
                 Some(i) => (&self.items[i], &item_parts),
             };
             match lock.try_write() {
-                Ok(mut block) if block.steps() == step => apply(simd, self.shape, &self.motion, step, parts, &mut block, scratch),
+                Ok(mut block) if block.steps() == step => {
+                    apply(simd, self.shape, &self.motion, step, parts, &mut block, scratch)
+                }
                 Ok(_) | Err(TryLockError::WouldBlock) => {}
                 Err(TryLockError::Poisoned(_)) => panic!("{LOCK}"),
             }

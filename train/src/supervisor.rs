@@ -56,7 +56,8 @@ pub fn supervise(
         let now = start.elapsed();
         match shell.protocol.handle(event, now) {
             // A message that is not for this supervisor changes nothing.
-            Err(Refusal::Version { .. } | Refusal::Run { .. } | Refusal::Stale { .. } | Refusal::Unexpected { .. }) => {}
+            Err(Refusal::Version { .. } | Refusal::Run { .. } | Refusal::Stale { .. } | Refusal::Unexpected { .. }) => {
+            }
             Ok(commands) => {
                 for command in commands {
                     if let Some(outcome) = shell.carry_out(command)? {

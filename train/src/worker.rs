@@ -152,7 +152,9 @@ impl<'a> Shell<'a> {
             let commands = match self.protocol.handle(event) {
                 Ok(commands) => commands,
                 // A message that is not for us changes nothing.
-                Err(Refusal::Version { .. } | Refusal::Run { .. } | Refusal::Stale { .. } | Refusal::Unexpected { .. }) => vec![],
+                Err(
+                    Refusal::Version { .. } | Refusal::Run { .. } | Refusal::Stale { .. } | Refusal::Unexpected { .. },
+                ) => vec![],
             };
             for command in commands {
                 events.extend(self.carry_out(command)?);
@@ -210,7 +212,8 @@ impl<'a> Shell<'a> {
             let mut buffer = self.free_buffer();
             let out = Arc::get_mut(&mut buffer).expect("a free buffer is held by nobody else");
             let (job, scratch) = (&self.job, &mut self.scratch);
-            self.replica.read(step as u32, |model| gradient(job.simd, model, job.l2 as f32, &ready.batch, scratch, out));
+            self.replica
+                .read(step as u32, |model| gradient(job.simd, model, job.l2 as f32, &ready.batch, scratch, out));
             losses.push(BatchLoss { slot, loss_sum: out.squared_error, rows: u64::from(out.rows) });
             self.batches.give_back(ready);
             self.timings.compute_us += micros(&mut self.step_over);
@@ -263,7 +266,8 @@ impl<'a> Shell<'a> {
                 }
             }
             if start.elapsed() > self.job.wait_max {
-                let mut workers: Vec<u32> = missing.iter().map(|&slot| worker_of_slot(slot, self.job.n_workers)).collect();
+                let mut workers: Vec<u32> =
+                    missing.iter().map(|&slot| worker_of_slot(slot, self.job.n_workers)).collect();
                 workers.sort_unstable();
                 workers.dedup();
                 return Err(Error::Lost { workers, seconds: self.job.wait_max.as_secs() });

@@ -175,7 +175,10 @@ mod tests {
                 .arrange(&mut Arranger::default(), (3, 70), users, items, &vec![0.0; users.len()])
                 .map_err(|e| e.to_string())
         };
-        assert_eq!(arrange(&[0, 2, 1], &[0, 0, 0]).unwrap_err(), "row 2: user 1 comes after user 2; the rows must be sorted by user");
+        assert_eq!(
+            arrange(&[0, 2, 1], &[0, 0, 0]).unwrap_err(),
+            "row 2: user 1 comes after user 2; the rows must be sorted by user"
+        );
         assert_eq!(arrange(&[0, 3], &[0, 0]).unwrap_err(), "row 1: user 3 is not below 3");
         assert_eq!(arrange(&[0, 1], &[69, 70]).unwrap_err(), "row 1: item 70 is not below 70");
     }

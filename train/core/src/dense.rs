@@ -28,7 +28,15 @@ impl DensePmf {
     pub fn new(n_factors: usize, biases: bool, users: Vec<f64>, items: Vec<f64>) -> Self {
         let (n_users, n_items) = (users.len() / n_factors, items.len() / n_factors);
         let velocity = [vec![0.0; users.len()], vec![0.0; items.len()], vec![0.0; n_users], vec![0.0; n_items]];
-        Self { n_factors, biases, users, items, user_biases: vec![0.0; n_users], item_biases: vec![0.0; n_items], velocity }
+        Self {
+            n_factors,
+            biases,
+            users,
+            items,
+            user_biases: vec![0.0; n_users],
+            item_biases: vec![0.0; n_items],
+            velocity,
+        }
     }
 
     /// The model's output for one user and item, in stars minus the mean.

@@ -72,7 +72,14 @@ const PREFETCH_ITEMS: usize = 32;
 ///
 /// # Numerics
 /// Sums run over the rows in order; the squared error is summed in f64. The bits do not depend on `simd`.
-pub fn gradient(simd: Simd, model: &Model<'_>, l2: f32, batch: &RatingBatch, scratch: &mut Scratch, out: &mut Gradient) {
+pub fn gradient(
+    simd: Simd,
+    model: &Model<'_>,
+    l2: f32,
+    batch: &RatingBatch,
+    scratch: &mut Scratch,
+    out: &mut Gradient,
+) {
     gradient_kernel(simd, model.shape.lanes(), model, l2, batch, scratch, out);
 }
 

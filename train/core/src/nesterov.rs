@@ -114,7 +114,15 @@ pub struct Scratch {
 ///
 /// # Panics
 /// When the block is not at the state after `step` steps.
-pub fn apply(simd: Simd, shape: Shape, motion: &Motion, step: u32, parts: &[Part<'_>], block: &mut Block, scratch: &mut Scratch) {
+pub fn apply(
+    simd: Simd,
+    shape: Shape,
+    motion: &Motion,
+    step: u32,
+    parts: &[Part<'_>],
+    block: &mut Block,
+    scratch: &mut Scratch,
+) {
     assert!(block.steps == step, "block after {} steps cannot take step {step}", block.steps);
     debug_assert!(parts.is_sorted_by_key(|p| p.slot), "parts are in the order of their slots");
     apply_kernel(simd, shape.lanes(), motion, step, parts, block, scratch);
@@ -128,7 +136,13 @@ kernel! {
 }
 
 #[inline(always)]
-fn apply_body<const N: usize>(motion: &Motion, step: u32, parts: &[Part<'_>], block: &mut Block, scratch: &mut Scratch) {
+fn apply_body<const N: usize>(
+    motion: &Motion,
+    step: u32,
+    parts: &[Part<'_>],
+    block: &mut Block,
+    scratch: &mut Scratch,
+) {
     collect::<N>(parts, block, scratch);
     let Scratch { heads, entries, row: row_parts } = scratch;
     let (lines, _) = block.lines.as_chunks_mut::<N>();

@@ -247,7 +247,8 @@ impl Supervisor {
                     return Ok(vec![]);
                 }
                 member.passed = true;
-                let mut commands: Vec<_> = timings.map(|timings| Command::Timings { worker, timings }).into_iter().collect();
+                let mut commands: Vec<_> =
+                    timings.map(|timings| Command::Timings { worker, timings }).into_iter().collect();
                 commands.extend(self.pass(now));
                 Ok(commands)
             }
@@ -346,7 +347,8 @@ impl Supervisor {
 
     fn after_evaluation(&mut self, epoch: u64, losses: &BTreeMap<u32, BatchLoss>, now: Duration) -> Vec<Command> {
         if !losses.keys().copied().eq(0..self.rules.n_holdout_batches) {
-            let outcome = self.incomplete(&format!("the evaluation of epoch {epoch}"), self.rules.n_holdout_batches, losses);
+            let outcome =
+                self.incomplete(&format!("the evaluation of epoch {epoch}"), self.rules.n_holdout_batches, losses);
             return self.fail(outcome);
         }
         let (loss_sum, rows) = totals(losses);
@@ -399,7 +401,10 @@ impl Supervisor {
         Outcome::Failed {
             worker: worker_of_slot(slot, self.rules.n_workers),
             kind: ErrorKind::Internal,
-            error: format!("{what} was reported with {} batches instead of {expected}; slot {slot} is wrong", losses.len()),
+            error: format!(
+                "{what} was reported with {} batches instead of {expected}; slot {slot} is wrong",
+                losses.len()
+            ),
             fix: None,
         }
     }
