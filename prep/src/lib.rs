@@ -1,1 +1,49 @@
-//! x
+//! Turns raw ratings into clean columnar data.
+//!
+//! * [`cli`] holds what was typed, [`plan`] what it means; [`run`] does it.
+//! * [`source`] finds, opens and decompresses text; [`blocks`] cuts it into blocks of whole lines and works on them in
+//!   parallel, in order. Both know nothing of ratings.
+//! * [`movielens`] reads ratings and writes the dataset; [`generate`] writes realistic ratings.
+//!
+//! What the files look like is in `schemas`, how they are stored and committed in `manifests`.
+
+pub mod blocks;
+pub mod cli;
+pub mod error;
+pub mod generate;
+pub mod movielens;
+pub mod plan;
+pub mod source;
+
+use reporting::Console;
+use schemas::report::{GenerateReport, PrepReport};
+use serde::Serialize;
+
+use crate::error::Error;
+use crate::plan::Plan;
+
+/// Name and version of this tool, as it stands in files and reports.
+pub const TOOL: &str = concat!("prep ", env!("CARGO_PKG_VERSION"));
+
+/// What a command did.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Report {
+    /// A dataset was made, or was already there.
+    Dataset(PrepReport),
+    /// A file of ratings was generated.
+    Generated(GenerateReport),
+    /// The data themselves went to standard output, so there is no report on it.
+    Streamed,
+}
+
+/// Runs `plan`.
+///
+/// # Errors
+/// [`Error`] says what is wrong, where, and what helps. No dataset is left that looks whole and is not.
+pub fn run(plan: &Plan, console: &Console) -> Result<Report, Error> {
+    match plan {
+        Plan::Movielens(plan) => movielens::run(plan, console).map(Report::Dataset),
+        Plan::Generate(plan) => generate::run(plan, console),
+    }
+}

@@ -1,0 +1,159 @@
+//! What can be typed. Nothing is checked here beyond its form; [`crate::plan`] says what it means.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use reporting::Shell;
+use schemas::exit::EXIT_CODES_HELP;
+
+/// The examples of each `--help`. The tests run every one of them as it stands here.
+pub mod examples {
+    /// Of `prep`.
+    pub const PREP: [&str; 3] = [
+        "prep generate movielens -o ratings.csv",
+        "prep movielens ratings.csv --holdout 0.1",
+        "prep completions bash > prep.bash",
+    ];
+    /// Of `prep movielens`.
+    pub const MOVIELENS: [&str; 3] = [
+        "prep movielens ml-20m.zip --holdout 0.1",
+        "zcat ratings.csv.gz | prep movielens --name mine",
+        "prep movielens ml-1m --bad-rows quarantine:100 -o clean",
+    ];
+    /// Of `prep generate`.
+    pub const GENERATE: [&str; 3] = [
+        "prep generate movielens -o ratings.csv",
+        "prep generate movielens --ratings 20000 --users 300 --movies 500 --seed 1 -o small.csv.zst",
+        "prep generate movielens --ratings 20000 --users 300 --movies 500 | prep movielens --name small",
+    ];
+}
+
+fn after_help(examples: &[&str]) -> String {
+    format!("Examples:\n  {}\n\n{EXIT_CODES_HELP}", examples.join("\n  "))
+}
+
+/// Turn raw ratings into clean columnar data for `shard`.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "prep", version, arg_required_else_help = true, after_long_help = after_help(&examples::PREP))]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// How to talk about it.
+    #[command(flatten)]
+    pub messages: reporting::Flags,
+}
+
+/// The commands.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Command {
+    /// Read MovieLens ratings and write a dataset: Parquet parts and a descriptor.
+    #[command(after_long_help = after_help(&examples::MOVIELENS))]
+    Movielens(Movielens),
+    /// Write realistic raw data, for trials and benchmarks.
+    #[command(after_long_help = after_help(&examples::GENERATE))]
+    Generate {
+        /// The kind of data.
+        #[command(subcommand)]
+        kind: Generate,
+    },
+    /// Print the completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+/// Flags of `prep movielens`.
+#[derive(Args, Clone, Debug)]
+pub struct Movielens {
+    /// Ratings: a file (plain, gzip, zstd or GroupLens' zip) or a folder with ratings.csv, ratings.dat or u.data. Without it,
+    /// standard input is read.
+    pub input: Option<PathBuf>,
+    /// Columns: `csv` (userId,movieId,rating,timestamp), `dat` (separated by ::) or `tab`.
+    #[arg(long, value_enum, default_value_t, help_heading = "Reading")]
+    pub format: Format,
+    /// What to do with rows that break a rule: stop at the first, or set them aside, at most N.
+    #[arg(long, default_value = "fail", value_name = "fail|quarantine[:N]", help_heading = "Reading")]
+    pub bad_rows: String,
+    /// Share of the rows to keep from training, between 0 and 1.
+    #[arg(long, value_name = "F", help_heading = "Rows")]
+    pub holdout: Option<f64>,
+    /// Seed of the choice of held-out rows.
+    #[arg(long, default_value_t = 8, value_name = "N", help_heading = "Rows")]
+    pub seed: u64,
+    /// Where to write the dataset [default: prepared/NAME].
+    #[arg(short, long, value_name = "PLACE", help_heading = "Writing")]
+    pub out: Option<String>,
+    /// Name of the dataset [default: from the input, for example ml20m for ml-20m.zip, else movielens].
+    #[arg(long, help_heading = "Writing")]
+    pub name: Option<String>,
+    /// Overwrite a dataset with other content.
+    #[arg(long, help_heading = "Writing")]
+    pub replace: bool,
+    /// Threads [default: one for each core].
+    #[arg(long, value_name = "N", help_heading = "Machine")]
+    pub threads: Option<usize>,
+    /// Folder for temporary data, about 12 bytes for each rating [default: the system's].
+    #[arg(long, value_name = "FOLDER", help_heading = "Machine")]
+    pub temp_dir: Option<PathBuf>,
+}
+
+/// How the columns of ratings are written.
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Look at the first line.
+    #[default]
+    Auto,
+    /// Separated by commas, as in ratings.csv.
+    Csv,
+    /// Separated by two colons, as in ratings.dat.
+    Dat,
+    /// Separated by tabs, as in u.data.
+    Tab,
+}
+
+/// The kinds of data that can be generated.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Generate {
+    /// Write ratings like MovieLens' ratings.csv; the bytes depend on these settings only.
+    #[command(after_long_help = after_help(&examples::GENERATE))]
+    Movielens(GenerateMovielens),
+}
+
+/// Flags of `prep generate movielens`.
+#[derive(Args, Clone, Debug)]
+pub struct GenerateMovielens {
+    /// Ratings, exactly.
+    #[arg(long, default_value_t = 1_000_000, value_name = "N", help_heading = "Data")]
+    pub ratings: u64,
+    /// Users, every one with at least one rating.
+    #[arg(long, default_value_t = 6_000, value_name = "N", help_heading = "Data")]
+    pub users: u32,
+    /// Movies to choose from.
+    #[arg(long, default_value_t = 4_000, value_name = "N", help_heading = "Data")]
+    pub movies: u32,
+    /// Seed of everything random.
+    #[arg(long, default_value_t = 8, value_name = "N", help_heading = "Data")]
+    pub seed: u64,
+    /// File to write, compressed when it ends in .gz or .zst [default: standard output when it is piped].
+    #[arg(short, long, value_name = "FILE", help_heading = "Writing")]
+    pub out: Option<PathBuf>,
+    /// Overwrite a file with other content.
+    #[arg(long, requires = "out", help_heading = "Writing")]
+    pub replace: bool,
+    /// Threads [default: one for each core].
+    #[arg(long, value_name = "N", help_heading = "Machine")]
+    pub threads: Option<usize>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

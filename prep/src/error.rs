@@ -1,0 +1,259 @@
+//! Everything that can stop `prep`, with the place, the value, the rule and the remedy.
+
+use schemas::exit::{ErrorKind, Explain};
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A flag's value breaks a rule.
+    #[error("{flag}: {problem}")]
+    Setting {
+        /// The flag as it is typed.
+        flag: &'static str,
+        /// Value and rule.
+        problem: String,
+        /// The remedy.
+        fix: String,
+    },
+    /// There is no input.
+    #[error("no input: no INPUT is given, and standard input is neither a pipe nor a file")]
+    NoInput,
+    /// The input does not exist.
+    #[error("{place}: not found")]
+    InputNotFound {
+        /// The input.
+        place: String,
+    },
+    /// A folder or archive without ratings.
+    #[error("{place}: holds none of {looked_for}")]
+    NothingInside {
+        /// The folder or archive.
+        place: String,
+        /// The names that were looked for.
+        looked_for: String,
+    },
+    /// An archive on standard input.
+    #[error("standard input: a zip archive cannot be read from a stream")]
+    ZipOnStandardInput,
+    /// The operating system does not let us read the input.
+    #[error("{place}: could not be read")]
+    Unreadable {
+        /// The input.
+        place: String,
+        /// The system's words.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Compressed data that end too early or are not what they should be.
+    #[error("{place}: the {packing} data {problem}, after {text_bytes} bytes of text (in line {line})")]
+    Damaged {
+        /// The input.
+        place: String,
+        /// Kind of compression.
+        packing: &'static str,
+        /// What is wrong.
+        problem: &'static str,
+        /// Bytes of text that could be read.
+        text_bytes: u64,
+        /// The line that is cut off, from 1.
+        line: u64,
+        /// The decompressor's words.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The first line is of no known format.
+    #[error("{place}:1:1: the first line, `{line}`, has no columns separated by a comma, `::` or a tab")]
+    UnknownFormat {
+        /// The input.
+        place: String,
+        /// The first line, shortened.
+        line: String,
+    },
+    /// The header names other columns.
+    #[error("{place}:{line}:1: the header `{header}` is not userId, movieId, rating, timestamp")]
+    UnknownHeader {
+        /// The input.
+        place: String,
+        /// The header's line.
+        line: u64,
+        /// The header, shortened.
+        header: String,
+    },
+    /// A line of absurd length.
+    #[error("{place}:{line}:1: the line is longer than {line_bytes_max} bytes")]
+    LineTooLong {
+        /// The input.
+        place: String,
+        /// The line, from 1.
+        line: u64,
+        /// The limit.
+        line_bytes_max: usize,
+    },
+    /// A row breaks a rule.
+    #[error("{place}:{line}:{column}: {problem}")]
+    BadRow {
+        /// The input.
+        place: String,
+        /// The line, from 1.
+        line: u64,
+        /// Byte of the line at which the field begins, from 1.
+        column: usize,
+        /// Value and rule.
+        problem: String,
+    },
+    /// More rows break a rule than are allowed to.
+    #[error("{place}:{line}:{column}: {problem}, and {rejected_max} rows were set aside before it, as many as allowed")]
+    TooManyBadRows {
+        /// The input.
+        place: String,
+        /// The line, from 1.
+        line: u64,
+        /// Byte of the line at which the field begins, from 1.
+        column: usize,
+        /// Value and rule.
+        problem: String,
+        /// The limit.
+        rejected_max: u64,
+    },
+    /// The rejected rows fill more space than is sensible.
+    #[error("{place}:{line}:1: the rows set aside up to here take more than {bytes_max} bytes")]
+    RejectsTooLarge {
+        /// The input.
+        place: String,
+        /// The line, from 1.
+        line: u64,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// The input holds no rows.
+    #[error("{place}: no ratings: {found}")]
+    NoRatings {
+        /// The input.
+        place: String,
+        /// What it holds instead.
+        found: &'static str,
+    },
+    /// Every row was rejected.
+    #[error("{place}: no ratings: all {rejected} rows were set aside, the first in line {first_line}")]
+    AllRejected {
+        /// The input.
+        place: String,
+        /// Rows in it.
+        rejected: u64,
+        /// The first bad line.
+        first_line: u64,
+    },
+    /// Every row was held out.
+    #[error("{place}: no training rows are left: all {holdout} rows are held out by `--holdout {fraction}`")]
+    AllHeldOut {
+        /// The input.
+        place: String,
+        /// Rows held out.
+        holdout: u64,
+        /// The share asked for.
+        fraction: f64,
+    },
+    /// Temporary data could not be written or read.
+    #[error("{folder}: could not {action} temporary data")]
+    Temporary {
+        /// The folder of temporary data.
+        folder: String,
+        /// The attempted action, in the infinitive.
+        action: &'static str,
+        /// The system's words.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The generated file could not be written.
+    #[error("{place}: could not be written")]
+    Unwritable {
+        /// The file.
+        place: String,
+        /// The system's words.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file to generate exists and differs.
+    #[error("{place}: already exists with different content")]
+    FileExists {
+        /// The file.
+        place: String,
+    },
+    /// The system refuses to install a signal handler.
+    #[error("could not listen for signals")]
+    Signals(#[source] std::io::Error),
+    /// The dataset could not be read or written.
+    #[error(transparent)]
+    Stored(#[from] manifests::Error),
+    /// A signal came.
+    #[error(transparent)]
+    Stopped(#[from] reporting::interrupt::Stopped),
+}
+
+impl Explain for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Setting { .. }
+            | Self::NoInput
+            | Self::InputNotFound { .. }
+            | Self::NothingInside { .. }
+            | Self::ZipOnStandardInput => ErrorKind::Usage,
+            Self::Damaged { .. }
+            | Self::UnknownFormat { .. }
+            | Self::UnknownHeader { .. }
+            | Self::LineTooLong { .. }
+            | Self::BadRow { .. }
+            | Self::TooManyBadRows { .. }
+            | Self::RejectsTooLarge { .. }
+            | Self::NoRatings { .. }
+            | Self::AllRejected { .. }
+            | Self::AllHeldOut { .. } => ErrorKind::Data,
+            Self::Unreadable { source, .. } | Self::Unwritable { source, .. } | Self::Temporary { source, .. } => {
+                match source.kind() {
+                    std::io::ErrorKind::PermissionDenied
+                    | std::io::ErrorKind::ReadOnlyFilesystem
+                    | std::io::ErrorKind::NotADirectory
+                    | std::io::ErrorKind::IsADirectory
+                    | std::io::ErrorKind::NotFound => ErrorKind::Config,
+                    _ => ErrorKind::Unavailable,
+                }
+            }
+            Self::FileExists { .. } => ErrorKind::Conflict,
+            Self::Signals(_) => ErrorKind::Unavailable,
+            Self::Stored(error) => error.kind(),
+            Self::Stopped(stopped) => stopped.kind(),
+        }
+    }
+
+    fn fix(&self) -> Option<String> {
+        let text = match self {
+            Self::Setting { fix, .. } => fix,
+            Self::NoInput => {
+                "name a file or folder, as in `prep movielens ml-20m.zip`, or pipe ratings in, as in `zcat ratings.csv.gz | prep movielens`"
+            }
+            Self::InputNotFound { .. } => "check the path",
+            Self::NothingInside { .. } => "name the file with the ratings",
+            Self::ZipOnStandardInput => "name the archive, as in `prep movielens ml-20m.zip`",
+            Self::Unreadable { .. } => "check the owner, mode and disk of the input",
+            Self::Damaged { .. } => "fetch or compress the file again",
+            Self::UnknownFormat { .. } => {
+                "ratings have the columns userId, movieId, rating, timestamp; name the separator with `--format csv|dat|tab`"
+            }
+            Self::UnknownHeader { .. } => "put the columns in this order, or remove a header that means the same",
+            Self::LineTooLong { .. } | Self::RejectsTooLarge { .. } => "check that this is a file of ratings",
+            Self::BadRow { .. } => "correct the row, or set bad rows aside with `--bad-rows quarantine`",
+            Self::TooManyBadRows { .. } => "correct the rows, or allow more with `--bad-rows quarantine:N`",
+            Self::NoRatings { .. } => "check that the input is complete",
+            Self::AllRejected { .. } => "check `--format` and the input; without quarantine the first bad row is shown",
+            Self::AllHeldOut { .. } => "hold out a smaller share",
+            Self::Temporary { .. } => "free some space, or name another folder with `--temp-dir`",
+            Self::Unwritable { .. } => "check that the folder exists, its owner and mode, and its free space",
+            Self::FileExists { .. } => "choose another file, or overwrite it with `--replace`",
+            Self::Signals(_) => return None,
+            Self::Stored(error) => return error.fix(),
+            Self::Stopped(stopped) => return stopped.fix(),
+        };
+        Some(text.to_owned())
+    }
+}

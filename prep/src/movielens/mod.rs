@@ -1,0 +1,270 @@
+//! MovieLens ratings to a dataset of Parquet parts, in two stages with a temporary file in between.
+//!
+//! [`ingest`] reads the text once: it parses, checks, and collects the ids. Then the ids are numbered, and the second stage
+//! goes over the rows again to renumber and sum up ([`statistics`]), to count repeated pairs ([`pairs`]) and to write
+//! ([`write`]). Memory depends on how many users and items there are, not on how many rows.
+
+mod format;
+mod ids;
+mod ingest;
+mod pairs;
+pub mod parse;
+mod rejects;
+mod spill;
+mod statistics;
+mod write;
+
+use std::time::Instant;
+
+use manifests::commit::Staging;
+use manifests::digest::digest;
+use manifests::id_map;
+use manifests::load::{self, Dataset};
+use manifests::place::Place;
+use reporting::{Console, count};
+use schemas::dataset::{
+    self, DESCRIPTOR_KEY, Descriptor, Digest, Layout, Object, Ratings, RowCounts, Source as Origin,
+};
+use schemas::report::PrepReport;
+
+use self::format::TextFormat;
+use self::ingest::Ingested;
+use self::rejects::Rejects;
+use self::statistics::Split;
+use crate::TOOL;
+use crate::error::Error;
+use crate::plan::MovielensPlan;
+use crate::source::{Input, Source};
+
+/// Names of the files that hold ratings, the preferred one first.
+const NAMES: [&str; 3] = ["ratings.csv", "ratings.dat", "u.data"];
+
+/// What lies at the output already.
+enum Existing {
+    Nothing,
+    Dataset(Box<Dataset>),
+    Unreadable,
+}
+
+/// Makes the dataset of `plan`, unless it is there already.
+///
+/// # Errors
+/// [`Error`]. Nothing is then left at the output but what was there before.
+pub fn run(plan: &MovielensPlan, console: &Console) -> Result<PrepReport, Error> {
+    let start = Instant::now();
+    let place = Place::parse(&plan.out)?;
+    let existing = match load::dataset(&place) {
+        Ok(dataset) => Existing::Dataset(Box::new(dataset)),
+        Err(manifests::Error::NotFound { .. }) => Existing::Nothing,
+        Err(manifests::Error::Invalid { .. }) => Existing::Unreadable,
+        Err(error) => return Err(error.into()),
+    };
+    let job = Job { plan, console, place, existing, start };
+    let mut source = Source::open(&plan.input, &NAMES)?;
+    let mut format = ingest::recognise(&source, plan.format)?;
+    let to_compare = !matches!(job.existing, Existing::Nothing);
+    if to_compare && plan.input != Input::Standard {
+        let (digest, _) = ingest::digest(&source, plan.threads, console)?;
+        if let Some(report) = job.compare(&digest, format)? {
+            return Ok(report);
+        }
+        source = Source::open(&plan.input, &NAMES)?;
+        format = ingest::recognise(&source, plan.format)?;
+    }
+    if format.columns.n_columns == 3 {
+        console.note(format!("{}: three columns, so there are no timestamps", source.shown));
+    }
+    let ingested = ingest::ingest(&source, format, plan.bad_rows, plan.threads, &plan.temp_dir, console)?;
+    if to_compare
+        && plan.input == Input::Standard
+        && let Some(report) = job.compare(&ingested.digest, format)?
+    {
+        return Ok(report);
+    }
+    job.make(&source, format, ingested)
+}
+
+struct Job<'a> {
+    plan: &'a MovielensPlan,
+    console: &'a Console,
+    place: Place,
+    existing: Existing,
+    start: Instant,
+}
+
+impl Job<'_> {
+    /// The report when the dataset that exists is the one that would be made, `None` when there is something to make.
+    fn compare(&self, digest: &Digest, format: TextFormat) -> Result<Option<PrepReport>, Error> {
+        if let Existing::Dataset(dataset) = &self.existing {
+            let d = &dataset.descriptor;
+            let same = d.version == dataset::VERSION
+                && d.name == self.plan.name
+                && d.source.digest == *digest
+                && d.source.format == format::name(format.columns.separator)
+                && d.holdout == self.plan.holdout;
+            if same && d.rows.rejected > self.plan.bad_rows.rejected_max() {
+                // It was made with more patience for bad rows. Reading goes on to the row that is one too many.
+                return Ok(None);
+            }
+            if same && self.verifies(dataset) {
+                self.console.note(format!("unchanged: {} holds this dataset already", self.place));
+                return Ok(Some(self.report(d.rows, 0, true)));
+            }
+        }
+        if self.plan.replace {
+            return Ok(None);
+        }
+        Err(manifests::Error::Conflict { place: self.place.show(DESCRIPTOR_KEY) }.into())
+    }
+
+    fn verifies(&self, dataset: &Dataset) -> bool {
+        let d = &dataset.descriptor;
+        let Layout::Ratings(ratings) = &d.layout;
+        let mut objects =
+            d.parts.iter().chain(&d.holdout_parts).chain(&d.rejects).chain([&ratings.users, &ratings.items]);
+        let name = self.place.show(DESCRIPTOR_KEY);
+        objects.all(|object| match load::object(&dataset.place, object, &name) {
+            Ok(_) => true,
+            Err(error) => {
+                self.console.warn(error.to_string());
+                false
+            }
+        })
+    }
+
+    fn make(&self, source: &Source, format: TextFormat, ingested: Ingested) -> Result<PrepReport, Error> {
+        let Ingested { digest, text_bytes, spill, rejects, users, items } = ingested;
+        let threads = self.plan.threads;
+        let (users, items) = (users.rank(), items.rank());
+        let split = Split::new(self.plan.holdout, &rejects);
+        let progress = self.console.progress("writing", Some(spill.rows()), "rows");
+        let totals = statistics::renumber(&spill, &users, &items, &split, threads)?;
+        let rows = RowCounts {
+            read: spill.rows() + rejects.count(),
+            train: totals.train_rows,
+            holdout: spill.rows() - totals.train_rows,
+            rejected: rejects.count(),
+        };
+        if rows.train == 0 {
+            let fraction = self.plan.holdout.map_or(0.0, |h| h.fraction);
+            return Err(Error::AllHeldOut { place: source.shown.clone(), holdout: rows.holdout, fraction });
+        }
+        let staging = Staging::new(&self.place, &self.identity(&digest, format));
+        let effects = statistics::fit_effects(&spill, &totals, &split, threads)?;
+        let repeated_pairs = pairs::count_repeated(&spill, totals.user_rows(), items.count(), threads)?;
+        let written = write::write_parts(&staging, &spill, totals.mean, &effects, &split, threads, &progress)?;
+        let map = |file: &str, name: &str, ranks: &ids::Ranks| {
+            staging.put(file, id_map::encode(name, &ranks.ids()), u64::from(ranks.count()))
+        };
+        let ratings = Ratings {
+            n_users: users.count(),
+            n_items: items.count(),
+            mean: totals.mean,
+            rating_min: totals.rating_min,
+            rating_max: totals.rating_max,
+            user_rows_max: totals.user_rows_max(),
+            item_rows_max: totals.item_rows_max(),
+            repeated_pairs,
+            users: map("users.parquet", "user", &users)?,
+            items: map("items.parquet", "item", &items)?,
+            baselines: written.baselines,
+        };
+        let rejects = match rejects.count() {
+            0 => None,
+            count => Some(staging.put(Rejects::KEY, rejects.csv().to_vec(), count)?),
+        };
+        let descriptor = Descriptor {
+            format: dataset::FORMAT.to_owned(),
+            version: dataset::VERSION,
+            tool: TOOL.to_owned(),
+            name: self.plan.name.clone(),
+            source: Origin {
+                name: source.name.clone(),
+                format: format::name(format.columns.separator).to_owned(),
+                bytes: text_bytes,
+                digest,
+            },
+            layout: Layout::Ratings(ratings),
+            rows,
+            holdout: self.plan.holdout,
+            parts: written.parts,
+            holdout_parts: written.holdout_parts,
+            rejects,
+        };
+        progress.finish();
+        let bytes = self.commit(staging, &descriptor)?;
+        self.summarise(&descriptor);
+        Ok(self.report(rows, bytes, false))
+    }
+
+    /// What determines the content: see [`Staging::new`].
+    fn identity(&self, source: &Digest, format: TextFormat) -> Digest {
+        let version = dataset::VERSION;
+        let format = format::name(format.columns.separator);
+        let holdout = self.plan.holdout.map(|h| (h.fraction.to_bits(), h.seed));
+        digest(format!("{version} {source} {format} {} {holdout:?}", self.plan.name).as_bytes())
+    }
+
+    /// Makes the dataset visible and gives the bytes it takes.
+    fn commit(&self, staging: Staging, descriptor: &Descriptor) -> Result<u64, Error> {
+        let mut json = serde_json::to_vec_pretty(descriptor).expect("a descriptor is JSON");
+        json.push(b'\n');
+        let Layout::Ratings(ratings) = &descriptor.layout;
+        let objects = descriptor.parts.iter().chain(&descriptor.holdout_parts).chain(&descriptor.rejects);
+        let bytes_of = |object: &Object| object.bytes;
+        let bytes: u64 = objects.chain([&ratings.users, &ratings.items]).map(bytes_of).sum();
+        let bytes = bytes + json.len() as u64;
+        reporting::interrupt::check()?;
+        staging.commit(&self.place, DESCRIPTOR_KEY, json, self.plan.replace)?;
+        Ok(bytes)
+    }
+
+    fn report(&self, rows: RowCounts, bytes_written: u64, unchanged: bool) -> PrepReport {
+        PrepReport {
+            tool: TOOL.to_owned(),
+            output: self.place.to_string(),
+            descriptor: DESCRIPTOR_KEY.to_owned(),
+            unchanged,
+            kind: "ratings".to_owned(),
+            rows,
+            bytes_written,
+            seconds: self.start.elapsed().as_secs_f64(),
+        }
+    }
+
+    fn summarise(&self, d: &Descriptor) {
+        let Layout::Ratings(r) = &d.layout;
+        let say = |text: String| self.console.note(text);
+        say(format!(
+            "{} ratings of {} movies by {} users ({}), mean {:.4}",
+            count(d.rows.train + d.rows.holdout),
+            count(r.n_items.into()),
+            count(r.n_users.into()),
+            d.source.format,
+            r.mean
+        ));
+        if let Some(holdout) = d.holdout {
+            let percent = 100.0 * holdout.fraction;
+            say(format!("{} rows held out ({percent} %, seed {})", count(d.rows.holdout), holdout.seed));
+        }
+        if let Some(rejects) = &d.rejects {
+            self.console.warn(format!(
+                "{} bad rows are set aside in {}",
+                d.rows.rejected,
+                self.place.show(&rejects.key)
+            ));
+        }
+        if r.repeated_pairs > 0 {
+            self.console.warn(format!("{} rows repeat a (user, movie) pair; they are kept", r.repeated_pairs));
+        }
+        let (on, rmse) = match r.baselines.holdout {
+            Some(rmse) => ("held-out", rmse),
+            None => ("training", r.baselines.train),
+        };
+        say(format!("RMSE on the {on} rows: mean only {:.4}, user and movie effects {:.4}", rmse.mean, rmse.effects));
+        let seconds = self.start.elapsed().as_secs_f64();
+        let rate = count((d.rows.read as f64 / seconds) as u64);
+        say(format!("wrote {} in {seconds:.1} s ({rate} rows/s)", self.place));
+        say(format!("next: shard {} --batch 12000", self.place));
+    }
+}

@@ -1,0 +1,398 @@
+//! From bytes to ratings: the parser that the whole input goes through.
+//!
+//! There are two. [`parse_line`] takes one line, knows every rule and says what is wrong and where. The kernel in
+//! [`parse_block`] takes the well-formed line of usual length without a branch that depends on its digits, and hands
+//! everything else to [`parse_line`]; a test holds one against the other. There is no I/O here.
+
+use crate::blocks::LINE_BYTES_MAX;
+
+/// Smallest and largest rating that is allowed, in stars.
+pub const RATING_MIN: f32 = 0.5;
+/// See [`RATING_MIN`].
+pub const RATING_MAX: f32 = 5.0;
+
+/// One rating as it stands in the source: user id, item id, stars.
+pub type Rating = (u32, u32, f32);
+
+/// A [`Rating`] as 12 bytes, little-endian.
+pub type PackedRating = [u8; 12];
+
+/// `rating` as bytes.
+#[inline]
+#[must_use]
+pub fn pack((user, item, rating): Rating) -> PackedRating {
+    let mut bytes = [0; 12];
+    bytes[..4].copy_from_slice(&user.to_le_bytes());
+    bytes[4..8].copy_from_slice(&item.to_le_bytes());
+    bytes[8..].copy_from_slice(&rating.to_le_bytes());
+    bytes
+}
+
+/// The rating in `bytes`.
+#[inline]
+#[must_use]
+pub fn unpack(bytes: &PackedRating) -> Rating {
+    let word = |at: usize| [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
+    (u32::from_le_bytes(word(0)), u32::from_le_bytes(word(4)), f32::from_le_bytes(word(8)))
+}
+
+/// What stands between two columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Separator {
+    /// `,`
+    Comma,
+    /// `::`
+    Colons,
+    /// A tab.
+    Tab,
+}
+
+impl Separator {
+    /// Its bytes.
+    #[must_use]
+    pub const fn bytes(self) -> &'static [u8] {
+        match self {
+            Self::Comma => b",",
+            Self::Colons => b"::",
+            Self::Tab => b"\t",
+        }
+    }
+}
+
+/// How lines are made of columns: user, item, rating and, when `n_columns` is 4, a timestamp that is not looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Columns {
+    /// What stands between them.
+    pub separator: Separator,
+    /// 3 or 4.
+    pub n_columns: usize,
+}
+
+/// The rule a row breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// It has as many columns as it should.
+    ColumnCount {
+        /// How many it has.
+        found: usize,
+    },
+    /// There is something on the line.
+    NotBlank,
+    /// The field of this column is not empty.
+    NotEmpty(Column),
+    /// An id is made of digits.
+    IdIsWhole(Column),
+    /// An id is not negative.
+    IdNotNegative(Column),
+    /// An id fits 32 bits.
+    IdFits(Column),
+    /// A rating is a number.
+    RatingIsNumber,
+    /// A rating is finite.
+    RatingIsFinite,
+    /// A rating is between [`RATING_MIN`] and [`RATING_MAX`].
+    RatingInRange,
+    /// A line has a sensible length. Nothing after a longer one can be trusted.
+    LineLength,
+}
+
+/// A column that is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Column {
+    /// Who rates.
+    User,
+    /// What is rated.
+    Item,
+    /// The stars.
+    Rating,
+}
+
+impl Column {
+    const ALL: [Self; 3] = [Self::User, Self::Item, Self::Rating];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::User => "userId",
+            Self::Item => "movieId",
+            Self::Rating => "rating",
+        }
+    }
+}
+
+impl Rule {
+    /// Value and rule in words, where `field` is the text that breaks it.
+    #[must_use]
+    pub fn explain(self, field: &[u8], columns: Columns) -> String {
+        let value = shortened(field);
+        match self {
+            Self::ColumnCount { found } => {
+                let plural = if found == 1 { "" } else { "s" };
+                format!("{found} column{plural}, expected {}", columns.n_columns)
+            }
+            Self::NotBlank => "the line is empty".to_owned(),
+            Self::NotEmpty(column) => format!("{} is empty", column.name()),
+            Self::IdIsWhole(column) => format!("{} `{value}` is not a whole number", column.name()),
+            Self::IdNotNegative(column) => format!("{} {value} is negative", column.name()),
+            Self::IdFits(column) => format!("{} {value} is larger than {}", column.name(), u32::MAX),
+            Self::RatingIsNumber => format!("rating `{value}` is not a number"),
+            Self::RatingIsFinite => format!("rating {value} is not a finite number"),
+            Self::RatingInRange => format!("rating {value} is outside {RATING_MIN}..={RATING_MAX}"),
+            Self::LineLength => format!("the line is longer than {LINE_BYTES_MAX} bytes"),
+        }
+    }
+}
+
+/// `text` for a message: printable, and not long.
+#[must_use]
+pub fn shortened(text: &[u8]) -> String {
+    const LENGTH_MAX: usize = 60;
+    let cut = &text[..text.len().min(4 * LENGTH_MAX)];
+    let mut shown: String = String::from_utf8_lossy(cut).escape_debug().collect();
+    if shown.chars().count() > LENGTH_MAX || cut.len() < text.len() {
+        shown = shown.chars().take(LENGTH_MAX).chain("...".chars()).collect();
+    }
+    shown
+}
+
+/// A row that breaks a rule, with its place in the block. Offsets are in bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadRow {
+    /// Line in the block, from 0.
+    pub line: usize,
+    /// The line without its end, in the block.
+    pub text: std::ops::Range<usize>,
+    /// The field that breaks the rule, in the line.
+    pub field: std::ops::Range<usize>,
+    /// The rule.
+    pub rule: Rule,
+}
+
+/// The rows of a block. Every line is a row, good or bad, but for blank ones at the end.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Parsed {
+    /// The good rows in order.
+    pub rows: Vec<PackedRating>,
+    /// The bad rows in order.
+    pub bad: Vec<BadRow>,
+    /// Blank lines at the end, which are bad rows only if something follows.
+    pub trailing_blanks: usize,
+}
+
+impl Parsed {
+    fn lines(&self) -> usize {
+        self.rows.len() + self.bad.len()
+    }
+
+    fn settle_blanks(&mut self) {
+        for _ in 0..std::mem::take(&mut self.trailing_blanks) {
+            self.bad.push(BadRow { line: self.lines(), text: 0..0, field: 0..0, rule: Rule::NotBlank });
+        }
+    }
+}
+
+/// Parses the whole lines `text` into `parsed`, whose buffers are used again. Stops after `bad_max` bad rows.
+pub fn parse_block(text: &[u8], columns: Columns, bad_max: usize, parsed: &mut Parsed) {
+    parsed.rows.clear();
+    parsed.bad.clear();
+    parsed.trailing_blanks = 0;
+    match (columns.separator, columns.n_columns) {
+        (Separator::Comma, 3) => parse::<b',', 1, false>(text, columns, bad_max, parsed),
+        (Separator::Comma, _) => parse::<b',', 1, true>(text, columns, bad_max, parsed),
+        (Separator::Tab, 3) => parse::<b'\t', 1, false>(text, columns, bad_max, parsed),
+        (Separator::Tab, _) => parse::<b'\t', 1, true>(text, columns, bad_max, parsed),
+        (Separator::Colons, 3) => parse::<b':', 2, false>(text, columns, bad_max, parsed),
+        (Separator::Colons, _) => parse::<b':', 2, true>(text, columns, bad_max, parsed),
+    }
+}
+
+fn parse<const SEPARATOR: u8, const WIDTH: usize, const TIMESTAMP: bool>(
+    text: &[u8],
+    columns: Columns,
+    bad_max: usize,
+    parsed: &mut Parsed,
+) {
+    let mut at = 0;
+    while at < text.len() {
+        if let Some(window) = text[at..].first_chunk::<WINDOW>()
+            && let Some((rating, len)) = usual_line::<SEPARATOR, WIDTH, TIMESTAMP>(window)
+            && parsed.trailing_blanks == 0
+        {
+            parsed.rows.push(pack(rating));
+            at += len;
+            continue;
+        }
+        let end = text[at..].iter().position(|&b| b == b'\n').map_or(text.len(), |len| at + len);
+        let line = text[at..end].strip_suffix(b"\r").unwrap_or(&text[at..end]);
+        let range = at..at + line.len();
+        at = end + 1;
+        if line.is_empty() {
+            parsed.trailing_blanks += 1;
+            continue;
+        }
+        parsed.settle_blanks();
+        match parse_line(line, columns) {
+            Ok(rating) => parsed.rows.push(pack(rating)),
+            Err((field, rule)) => parsed.bad.push(BadRow { line: parsed.lines(), text: range, field, rule }),
+        }
+        if parsed.bad.len() >= bad_max {
+            return;
+        }
+    }
+}
+
+/// The rating on `line`, which has no line end.
+///
+/// # Errors
+/// The first field that breaks a rule, and the rule.
+pub fn parse_line(line: &[u8], columns: Columns) -> Result<Rating, (std::ops::Range<usize>, Rule)> {
+    if line.len() > LINE_BYTES_MAX {
+        return Err((0..0, Rule::LineLength));
+    }
+    let separator = columns.separator.bytes();
+    let mut fields: [std::ops::Range<usize>; 5] = std::array::from_fn(|_| line.len()..line.len());
+    let (mut found, mut start, mut at) = (0, 0, 0);
+    loop {
+        let ends = at >= line.len();
+        if ends || line[at..].starts_with(separator) {
+            if let Some(field) = fields.get_mut(found) {
+                *field = start..at.min(line.len());
+            }
+            found += 1;
+            if ends {
+                break;
+            }
+            at += separator.len();
+            start = at;
+        } else {
+            at += 1;
+        }
+    }
+    if found != columns.n_columns {
+        let field = fields[columns.n_columns.min(found)].clone();
+        return Err((field, Rule::ColumnCount { found }));
+    }
+    let field = |column: Column| {
+        let range = fields[column as usize].clone();
+        let text = &line[range.clone()];
+        if text.is_empty() { Err((range, Rule::NotEmpty(column))) } else { Ok((range, text)) }
+    };
+    for column in Column::ALL {
+        field(column)?;
+    }
+    let id = |column: Column| {
+        let (range, text) = field(column)?;
+        parse_id(text).map_err(|rule| (range, rule(column)))
+    };
+    let (range, text) = field(Column::Rating)?;
+    Ok((id(Column::User)?, id(Column::Item)?, parse_rating(text).map_err(|rule| (range, rule))?))
+}
+
+fn parse_id(text: &[u8]) -> Result<u32, fn(Column) -> Rule> {
+    let (negative, digits) = text.strip_prefix(b"-").map_or((false, text), |digits| (true, digits));
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return Err(Rule::IdIsWhole);
+    }
+    if negative {
+        return Err(Rule::IdNotNegative);
+    }
+    let id = digits.iter().try_fold(0u32, |id, d| id.checked_mul(10)?.checked_add(u32::from(d - b'0')));
+    id.ok_or(Rule::IdFits)
+}
+
+fn parse_rating(text: &[u8]) -> Result<f32, Rule> {
+    let rating: f32 = std::str::from_utf8(text).ok().and_then(|t| t.parse().ok()).ok_or(Rule::RatingIsNumber)?;
+    if !rating.is_finite() {
+        return Err(Rule::RatingIsFinite);
+    }
+    if (RATING_MIN..=RATING_MAX).contains(&rating) { Ok(rating) } else { Err(Rule::RatingInRange) }
+}
+
+/// Bytes that a line the kernel takes fits into: two ids of at most 7 digits, `d.d`, a timestamp of at most 23 bytes, and
+/// the reads past them.
+const WINDOW: usize = 64;
+
+/// The rating at the beginning of `window` and the length of its line, when that is as usual lines are.
+#[inline(always)]
+fn usual_line<const SEPARATOR: u8, const WIDTH: usize, const TIMESTAMP: bool>(
+    window: &[u8; WINDOW],
+) -> Option<(Rating, usize)> {
+    let separated = |at: usize| window[at] == SEPARATOR && (WIDTH == 1 || window[at + 1] == SEPARATOR);
+    let (user, digits) = leading_number(word(window, 0))?;
+    if !separated(digits) {
+        return None;
+    }
+    let at = digits + WIDTH;
+    let (item, digits) = leading_number(word(window, at))?;
+    let at = at + digits;
+    if !separated(at) {
+        return None;
+    }
+    let at = at + WIDTH;
+    let (whole, tenth) = (window[at].wrapping_sub(b'0'), window[at + 2].wrapping_sub(b'0'));
+    let pointed = window[at + 1] == b'.';
+    if whole > 9 || (pointed && tenth > 9) {
+        return None;
+    }
+    let tenths = if pointed { whole * 10 + tenth } else { whole * 10 };
+    let at = if pointed { at + 3 } else { at + 1 };
+    // The bounds of the range in tenths of a star.
+    if !(5..=50).contains(&tenths) {
+        return None;
+    }
+    // Both are exact, and the quotient is correctly rounded, so this is what parsing the text gives.
+    let rating = f32::from(tenths) / 10.0;
+    if !TIMESTAMP {
+        let at = at + usize::from(window[at] == b'\r');
+        return (window[at] == b'\n').then_some(((user, item, rating), at + 1));
+    }
+    if !separated(at) {
+        return None;
+    }
+    let at = at + WIDTH;
+    for at in [at, at + 8, at + 16] {
+        let word = word(window, at);
+        let special = zero_bytes(word ^ repeated(b'\n')) | zero_bytes(word ^ repeated(SEPARATOR));
+        if special != 0 {
+            let at = at + (special.trailing_zeros() / 8) as usize;
+            return (window[at] == b'\n').then_some(((user, item, rating), at + 1));
+        }
+    }
+    None
+}
+
+#[inline(always)]
+fn word(window: &[u8; WINDOW], at: usize) -> u64 {
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&window[at..at + 8]);
+    u64::from_le_bytes(bytes)
+}
+
+const fn repeated(byte: u8) -> u64 {
+    byte as u64 * 0x0101_0101_0101_0101
+}
+
+/// The high bit of every byte that is 0; bits above the lowest of them may be wrong.
+///
+/// Source: Mycroft's test, in Warren, *Hacker's Delight*, section 6-1.
+#[inline(always)]
+const fn zero_bytes(word: u64) -> u64 {
+    word.wrapping_sub(repeated(1)) & !word & repeated(0x80)
+}
+
+/// The decimal number of 1 to 7 digits that `word` begins with, and how many digits it has.
+#[inline(always)]
+fn leading_number(word: u64) -> Option<(u32, usize)> {
+    let values = word ^ repeated(b'0');
+    // A byte over 9 gets its high bit set, by the addition or because it had it. Carries only go upwards.
+    let others = (values.wrapping_add(repeated(0x76)) | values) & repeated(0x80);
+    let digits = (others.trailing_zeros() / 8) as usize;
+    if digits == 0 || digits == 8 {
+        return None;
+    }
+    // The digits move to the end of the word, where zeros before them do not count, and are added up in pairs.
+    let v = values << (64 - 8 * digits);
+    let v = (v & 0x00ff_00ff_00ff_00ff) * 10 + ((v >> 8) & 0x00ff_00ff_00ff_00ff);
+    let v = (v & 0x0000_ffff_0000_ffff) * 100 + ((v >> 16) & 0x0000_ffff_0000_ffff);
+    let v = (v & 0xffff_ffff) * 10_000 + (v >> 32);
+    Some((v as u32, digits))
+}

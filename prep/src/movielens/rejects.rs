@@ -1,0 +1,112 @@
+//! The rows that were set aside, with position and reason, as a CSV table. What makes a row bad is decided elsewhere.
+
+/// Rejected rows in order.
+#[derive(Default)]
+pub(super) struct Rejects {
+    rows: Vec<u64>,
+    csv: Vec<u8>,
+    first_line: Option<u64>,
+}
+
+impl Rejects {
+    /// The most that the table may take.
+    pub(super) const CSV_BYTES_MAX: usize = 256 << 20;
+    /// Name of the table.
+    pub(super) const KEY: &str = "rejects.csv";
+
+    /// Adds the row number `row` of the source, bad rows counted, with its line and column, the reason and its text.
+    pub(super) fn push(&mut self, row: u64, line: u64, column: usize, reason: &str, text: &[u8]) {
+        if self.csv.is_empty() {
+            self.csv.extend_from_slice(b"line,column,reason,row\n");
+        }
+        self.first_line.get_or_insert(line);
+        self.rows.push(row);
+        self.csv.extend_from_slice(format!("{line},{column},").as_bytes());
+        self.quoted(reason.as_bytes());
+        self.csv.push(b',');
+        self.quoted(String::from_utf8_lossy(text).as_bytes());
+        self.csv.push(b'\n');
+    }
+
+    /// A field by RFC 4180.
+    fn quoted(&mut self, text: &[u8]) {
+        self.csv.push(b'"');
+        for &byte in text {
+            if byte == b'"' {
+                self.csv.push(b'"');
+            }
+            self.csv.push(byte);
+        }
+        self.csv.push(b'"');
+    }
+
+    pub(super) const fn count(&self) -> u64 {
+        self.rows.len() as u64
+    }
+
+    pub(super) const fn first_line(&self) -> Option<u64> {
+        self.first_line
+    }
+
+    pub(super) fn csv(&self) -> &[u8] {
+        &self.csv
+    }
+
+    /// The numbers in the source of the good rows from the one on that has `good` good rows before it.
+    pub(super) fn source_rows(&self, good: u64) -> impl Iterator<Item = u64> + '_ {
+        let bad_before = self.bad_before(good);
+        let mut row = good + bad_before as u64;
+        let mut bad = self.rows[bad_before..].iter().copied().peekable();
+        std::iter::from_fn(move || {
+            while bad.next_if_eq(&row).is_some() {
+                row += 1;
+            }
+            row += 1;
+            Some(row - 1)
+        })
+    }
+
+    /// How many bad rows come before the good row that has `good` good rows before it.
+    fn bad_before(&self, good: u64) -> usize {
+        // Bad row number k has rows[k] - k good rows before it, which never falls as k grows.
+        let (mut low, mut high) = (0, self.rows.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.rows[middle] - middle as u64 <= good {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn good_rows_keep_their_numbers(is_bad in proptest::collection::vec(any::<bool>(), 1..80)) {
+            let mut rejects = Rejects::default();
+            let mut good_rows = Vec::new();
+            for (row, bad) in (0..).zip(is_bad) {
+                if bad { rejects.push(row, row + 2, 1, "", b"") } else { good_rows.push(row) }
+            }
+            for start in 0..good_rows.len() {
+                let found: Vec<u64> = rejects.source_rows(start as u64).take(good_rows.len() - start).collect();
+                prop_assert_eq!(&found, &good_rows[start..]);
+            }
+        }
+    }
+
+    #[test]
+    fn the_table_is_csv() {
+        let mut rejects = Rejects::default();
+        rejects.push(0, 2, 5, "rating `\"` is not a number", b"1,2,\",4");
+        let expected = "line,column,reason,row\n2,5,\"rating `\"\"` is not a number\",\"1,2,\"\",4\"\n";
+        assert_eq!(std::str::from_utf8(rejects.csv()).unwrap(), expected);
+    }
+}

@@ -1,0 +1,252 @@
+//! What the flags mean: checked, with defaults filled in. Nothing is read or written here beyond asking what standard input is
+//! and how many cores there are.
+
+use std::path::{Path, PathBuf};
+
+use schemas::dataset::Holdout;
+
+use crate::cli::{self, Cli, Command, Format};
+use crate::error::Error;
+use crate::source::{Input, standard_input_is_given};
+
+/// A command with checked settings.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Plan {
+    /// `prep movielens`
+    Movielens(MovielensPlan),
+    /// `prep generate movielens`
+    Generate(GeneratePlan),
+}
+
+/// Settings of `prep movielens`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MovielensPlan {
+    /// What to read.
+    pub input: Input,
+    /// Where to write.
+    pub out: String,
+    /// Name of the dataset.
+    pub name: String,
+    /// How columns are separated.
+    pub format: Format,
+    /// Rows to hold out.
+    pub holdout: Option<Holdout>,
+    /// What to do with bad rows.
+    pub bad_rows: BadRows,
+    /// Whether a dataset with other content may be overwritten.
+    pub replace: bool,
+    /// Threads, at least 1.
+    pub threads: usize,
+    /// Folder for temporary data.
+    pub temp_dir: PathBuf,
+}
+
+/// What to do with rows that break a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadRows {
+    /// Stop at the first.
+    Fail,
+    /// Set them aside.
+    Quarantine {
+        /// Stop when there are more.
+        rejected_max: u64,
+    },
+}
+
+impl BadRows {
+    /// How many bad rows may be set aside.
+    #[must_use]
+    pub const fn rejected_max(self) -> u64 {
+        match self {
+            Self::Fail => 0,
+            Self::Quarantine { rejected_max } => rejected_max,
+        }
+    }
+}
+
+/// Settings of `prep generate movielens`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GeneratePlan {
+    /// Ratings.
+    pub ratings: u64,
+    /// Users.
+    pub users: u32,
+    /// Movies to choose from.
+    pub movies: u32,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// File to write; `None` for standard output.
+    pub out: Option<PathBuf>,
+    /// Whether a file with other content may be overwritten.
+    pub replace: bool,
+    /// Threads, at least 1.
+    pub threads: usize,
+}
+
+impl Plan {
+    /// What `cli` asks for.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] or [`Error::NoInput`].
+    ///
+    /// # Panics
+    /// For `prep completions`, which needs no plan.
+    pub fn resolve(cli: Cli) -> Result<Self, Error> {
+        match cli.command {
+            Command::Movielens(flags) => MovielensPlan::resolve(flags).map(Self::Movielens),
+            Command::Generate { kind: cli::Generate::Movielens(flags) } => {
+                GeneratePlan::resolve(flags).map(Self::Generate)
+            }
+            Command::Completions { .. } => unreachable!("completions are printed without a plan"),
+        }
+    }
+}
+
+impl MovielensPlan {
+    fn resolve(flags: cli::Movielens) -> Result<Self, Error> {
+        let input = match flags.input {
+            Some(path) => Input::Path(path),
+            None if standard_input_is_given() => Input::Standard,
+            None => return Err(Error::NoInput),
+        };
+        let name = match flags.name {
+            Some(name) => checked_name(name)?,
+            None => default_name(&input),
+        };
+        let holdout = match flags.holdout {
+            None => None,
+            Some(fraction) if fraction > 0.0 && fraction < 1.0 => Some(Holdout { fraction, seed: flags.seed }),
+            Some(fraction) => {
+                return Err(setting(
+                    "--holdout",
+                    format!("{fraction} is not between 0 and 1"),
+                    "give a share, as in 0.1",
+                ));
+            }
+        };
+        Ok(Self {
+            input,
+            out: flags.out.unwrap_or_else(|| format!("prepared/{name}")),
+            name,
+            format: flags.format,
+            holdout,
+            bad_rows: bad_rows(&flags.bad_rows)?,
+            replace: flags.replace,
+            threads: threads(flags.threads)?,
+            temp_dir: flags.temp_dir.unwrap_or_else(std::env::temp_dir),
+        })
+    }
+}
+
+impl GeneratePlan {
+    fn resolve(flags: cli::GenerateMovielens) -> Result<Self, Error> {
+        use std::io::IsTerminal;
+        let cli::GenerateMovielens { ratings, users, movies, seed, out, replace, threads: n_threads } = flags;
+        const IDS_MAX: u32 = 100_000_000;
+        for (flag, value) in [("--users", users), ("--movies", movies)] {
+            if value == 0 || value > IDS_MAX {
+                return Err(setting(flag, format!("{value} is not in 1..={IDS_MAX}"), "choose a number in this range"));
+            }
+        }
+        let pairs = u64::from(users) * u64::from(movies);
+        if ratings < u64::from(users) {
+            let problem = format!("{ratings} is less than --users, {users}, and every user has at least one rating");
+            return Err(setting("--ratings", problem, "ask for more ratings or fewer users"));
+        }
+        if ratings > pairs {
+            let problem = format!("{ratings} is more than --users times --movies, {pairs}, and no pair is rated twice");
+            return Err(setting("--ratings", problem, "ask for fewer ratings, or for more users or movies"));
+        }
+        if out.is_none() && std::io::stdout().is_terminal() {
+            let problem = "standard output is a terminal".to_owned();
+            return Err(setting("--out", problem, "name a file with `-o ratings.csv`, or pipe the output"));
+        }
+        Ok(Self { ratings, users, movies, seed, out, replace, threads: threads(n_threads)? })
+    }
+}
+
+fn setting(flag: &'static str, problem: String, fix: &str) -> Error {
+    Error::Setting { flag, problem, fix: fix.to_owned() }
+}
+
+fn threads(asked: Option<usize>) -> Result<usize, Error> {
+    const THREADS_MAX: usize = 1024;
+    match asked {
+        None => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
+        Some(n) if (1..=THREADS_MAX).contains(&n) => Ok(n),
+        Some(n) => {
+            Err(setting("--threads", format!("{n} is not in 1..={THREADS_MAX}"), "leave it out to use all cores"))
+        }
+    }
+}
+
+fn bad_rows(text: &str) -> Result<BadRows, Error> {
+    let (word, number) = text.split_once(':').map_or((text, None), |(word, number)| (word, Some(number)));
+    match (word, number.map(str::parse)) {
+        ("fail", None) => Ok(BadRows::Fail),
+        ("quarantine", None) => Ok(BadRows::Quarantine { rejected_max: u64::MAX }),
+        ("quarantine", Some(Ok(rejected_max))) => Ok(BadRows::Quarantine { rejected_max }),
+        _ => {
+            let problem = format!("`{text}` is none of `fail`, `quarantine`, `quarantine:N`");
+            Err(setting("--bad-rows", problem, "choose one of them, as in `--bad-rows quarantine:100`"))
+        }
+    }
+}
+
+fn checked_name(name: String) -> Result<String, Error> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    if name.is_empty() || name.starts_with('.') || !name.bytes().all(plain) {
+        let problem = format!("`{name}` is not made of letters, digits, `-`, `_` and `.`, or begins with `.`");
+        return Err(setting("--name", problem, "choose a plain name, as in `--name mine`"));
+    }
+    Ok(name)
+}
+
+/// The name of a GroupLens set when the file, the archive or the folder is called like one.
+fn default_name(input: &Input) -> String {
+    let named_as_a_set = match input {
+        Input::Standard => None,
+        Input::Path(path) => {
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            let own = path.file_stem().and_then(|name| set_name(&name.to_string_lossy()));
+            let folder = path.parent().and_then(Path::file_name);
+            own.or_else(|| folder.and_then(|name| set_name(&name.to_string_lossy())))
+        }
+    };
+    named_as_a_set.unwrap_or_else(|| "movielens".to_owned())
+}
+
+/// `ml20m` for `ml-20m`, `ml10m` for `ml-10M100K`, `ml-latest-small` as it is.
+fn set_name(text: &str) -> Option<String> {
+    let text = text.to_ascii_lowercase();
+    let set = text.strip_prefix("ml-")?;
+    if matches!(set, "latest" | "latest-small") {
+        return Some(text);
+    }
+    let size = if set == "10m100k" { "10m" } else { set };
+    let digits = size.strip_suffix(['k', 'm'])?;
+    let all_digits = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    all_digits.then(|| format!("ml{size}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_come_from_the_input() {
+        for (path, expected) in [
+            ("ml-20m.zip", "ml20m"),
+            ("/data/ml-100k", "ml100k"),
+            ("/data/ml-20m/ratings.csv", "ml20m"),
+            ("/data/ml-10M100K/ratings.dat.gz", "ml10m"),
+            ("/data/ml-latest-small/ratings.csv", "ml-latest-small"),
+            ("/data/ml-latest.zip", "ml-latest"),
+            ("/data/ml-m/ratings.csv", "movielens"),
+            ("/data/ratings.csv", "movielens"),
+        ] {
+            assert_eq!(default_name(&Input::Path(path.into())), expected, "{path}");
+        }
+        assert_eq!(default_name(&Input::Standard), "movielens");
+    }
+}

@@ -1,0 +1,238 @@
+//! Where raw text comes from: files, folders, archives and standard input, decompressed.
+//!
+//! Compression is recognised by the first bytes, never by a name. Nothing here knows what the text means; which names to look
+//! for in folders and archives is the caller's to say.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::blocks::{ReadError, Text};
+use crate::error::Error;
+
+/// Where text is to be read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A file or folder.
+    Path(PathBuf),
+    /// Standard input.
+    Standard,
+}
+
+/// Text that was found and opened.
+pub struct Source {
+    /// Name of the text without folder and compression: `ratings.csv`, however it was packed.
+    pub name: String,
+    /// What it is called in messages.
+    pub shown: String,
+    /// Size of the file as it is stored, when that is known.
+    pub raw_bytes: Option<u64>,
+    /// The text.
+    pub text: Text,
+    packing: Packing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Packing {
+    Plain,
+    Gzip,
+    Zstd,
+    Zip,
+}
+
+impl Packing {
+    const NAMES: [(Self, &'static str, &'static [u8]); 3] = [
+        (Self::Gzip, "gzip", b"\x1f\x8b"),
+        (Self::Zstd, "zstd", b"\x28\xb5\x2f\xfd"),
+        (Self::Zip, "zip", b"PK\x03\x04"),
+    ];
+
+    fn recognise(first: &[u8]) -> Self {
+        Self::NAMES
+            .iter()
+            .find(|(_, _, magic)| first.starts_with(magic))
+            .map_or(Self::Plain, |(packing, _, _)| *packing)
+    }
+
+    fn name(self) -> Option<&'static str> {
+        Self::NAMES.iter().find(|(packing, _, _)| *packing == self).map(|(_, name, _)| *name)
+    }
+}
+
+/// Whether standard input is something to read from: a pipe, a socket or a file, rather than a terminal or nothing.
+#[must_use]
+pub fn standard_input_is_given() -> bool {
+    let file = io::stdin().as_fd().try_clone_to_owned().map(File::from);
+    file.and_then(|f| f.metadata()).is_ok_and(|m| {
+        let kind = m.file_type();
+        kind.is_fifo() || kind.is_socket() || kind.is_file()
+    })
+}
+
+impl Source {
+    /// Finds and opens the text; in a folder or archive, the first file that is called one of `names`.
+    ///
+    /// # Errors
+    /// [`Error`] when there is no such file, or it cannot be read or decompressed.
+    pub fn open(input: &Input, names: &[&str]) -> Result<Self, Error> {
+        match input {
+            Input::Standard => Self::in_standard_input(),
+            Input::Path(path) if path.is_dir() => Self::in_file(&find_in_folder(path, names)?, names),
+            Input::Path(path) => Self::in_file(path, names),
+        }
+    }
+
+    /// The error to report when reading failed after `lines_before` complete lines.
+    #[must_use]
+    pub fn explain(&self, error: ReadError, lines_before: u64) -> Error {
+        let ReadError { source, text_bytes, lines } = error;
+        if source.kind() == io::ErrorKind::Interrupted
+            && let Err(stopped) = reporting::interrupt::check()
+        {
+            return stopped.into();
+        }
+        match self.packing.name() {
+            Some(packing) if source.raw_os_error().is_none() => Error::Damaged {
+                place: self.shown.clone(),
+                packing,
+                problem: if source.kind() == io::ErrorKind::UnexpectedEof { "end too early" } else { "are damaged" },
+                text_bytes,
+                line: lines_before + lines + 1,
+                source,
+            },
+            _ => Error::Unreadable { place: self.shown.clone(), source },
+        }
+    }
+
+    fn in_standard_input() -> Result<Self, Error> {
+        let shown = "standard input".to_owned();
+        let unreadable = |source| Error::Unreadable { place: "standard input".to_owned(), source };
+        let mut first = Vec::new();
+        let file = File::from(io::stdin().as_fd().try_clone_to_owned().map_err(unreadable)?);
+        (&file).take(4).read_to_end(&mut first).map_err(unreadable)?;
+        let packing = Packing::recognise(&first);
+        let raw_bytes = Arc::new(AtomicU64::new(0));
+        let reader = Counted { inner: io::Cursor::new(first).chain(file), count: Arc::clone(&raw_bytes) };
+        let text = match packing {
+            Packing::Zip => return Err(Error::ZipOnStandardInput),
+            packing => stream(packing, raw_bytes, reader),
+        };
+        Ok(Self { name: shown.clone(), shown, raw_bytes: None, text, packing })
+    }
+
+    fn in_file(path: &Path, names: &[&str]) -> Result<Self, Error> {
+        let shown = path.display().to_string();
+        let unreadable = |source: io::Error| match source.kind() {
+            io::ErrorKind::NotFound => Error::InputNotFound { place: shown.clone() },
+            _ => Error::Unreadable { place: shown.clone(), source },
+        };
+        let file = File::open(path).map_err(unreadable)?;
+        let metadata = file.metadata().map_err(unreadable)?;
+        let name = path.file_name().map_or_else(|| shown.clone(), |n| n.to_string_lossy().into_owned());
+        let name = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(&name).to_owned();
+        let count = Arc::new(AtomicU64::new(0));
+        if !metadata.is_file() {
+            let reader = Counted { inner: file, count: Arc::clone(&count) };
+            let text = stream(Packing::Plain, count, reader);
+            return Ok(Self { name, shown, raw_bytes: None, text, packing: Packing::Plain });
+        }
+        let mut first = [0; 4];
+        let found = file.read_at(&mut first, 0).map_err(unreadable)?;
+        let packing = Packing::recognise(&first[..found]);
+        let raw_bytes = Some(metadata.len());
+        match packing {
+            Packing::Plain => Ok(Self { name, shown, raw_bytes, text: Text::in_file(file, metadata.len()), packing }),
+            Packing::Gzip | Packing::Zstd => {
+                let reader = Counted { inner: file, count: Arc::clone(&count) };
+                Ok(Self { name, shown, raw_bytes, text: stream(packing, count, reader), packing })
+            }
+            Packing::Zip => {
+                let archive = Counted { inner: file, count: Arc::clone(&count) };
+                let (member, text) = in_archive(archive, names, &shown, count)?;
+                let name = member.rsplit('/').next().unwrap_or(&member).to_owned();
+                Ok(Self { name, shown: format!("{shown}/{member}"), raw_bytes, text, packing })
+            }
+        }
+    }
+}
+
+/// The file in `folder` that is called the first of `names` that is there, possibly compressed.
+fn find_in_folder(folder: &Path, names: &[&str]) -> Result<PathBuf, Error> {
+    names
+        .iter()
+        .flat_map(|name| ["", ".gz", ".zst"].map(|suffix| folder.join(format!("{name}{suffix}"))))
+        .find(|path| path.is_file())
+        .ok_or_else(|| Error::NothingInside { place: folder.display().to_string(), looked_for: names.join(", ") })
+}
+
+fn stream(packing: Packing, count: Arc<AtomicU64>, raw: impl Read + Send + 'static) -> Text {
+    let mut raw = BufReader::with_capacity(1 << 17, raw);
+    Text::in_stream(count, move |feeder| match packing {
+        Packing::Gzip => feeder.copy(&mut flate2::bufread::MultiGzDecoder::new(raw)),
+        Packing::Zstd => match zstd::Decoder::with_buffer(raw) {
+            Ok(mut decoder) => feeder.copy(&mut decoder),
+            Err(error) => feeder.fail(error),
+        },
+        Packing::Plain | Packing::Zip => feeder.copy(&mut raw),
+    })
+}
+
+/// The member of a zip archive that is called the first of `names` that is there, nearest to the root.
+fn in_archive(
+    file: Counted<File>,
+    names: &[&str],
+    shown: &str,
+    count: Arc<AtomicU64>,
+) -> Result<(String, Text), Error> {
+    let damaged = |error: zip::result::ZipError| Error::Damaged {
+        place: shown.to_owned(),
+        packing: "zip",
+        problem: "are damaged",
+        text_bytes: 0,
+        line: 1,
+        source: error.into(),
+    };
+    let mut archive = zip::ZipArchive::new(BufReader::new(file)).map_err(damaged)?;
+    let members: Vec<String> = (0..archive.len())
+        .filter_map(|i| archive.name_for_index(i).and_then(Result::ok).map(std::borrow::Cow::into_owned))
+        .filter(|member| !member.starts_with("__MACOSX/"))
+        .collect();
+    let member = names.iter().find_map(|name| {
+        let of_that_name = members.iter().filter(|member| member.rsplit('/').next() == Some(name));
+        of_that_name.min_by_key(|member| (member.matches('/').count(), member.as_str()))
+    });
+    let Some(member) = member.cloned() else {
+        return Err(Error::NothingInside { place: shown.to_owned(), looked_for: names.join(", ") });
+    };
+    archive.by_name(&member).map_err(damaged)?;
+    let wanted = member.clone();
+    let text = Text::in_stream(count, move |feeder| match archive.by_name(&wanted) {
+        Ok(mut reader) => feeder.copy(&mut reader),
+        Err(error) => feeder.fail(error.into()),
+    });
+    Ok((member, text))
+}
+
+/// Counts the bytes that are read.
+struct Counted<R> {
+    inner: R,
+    count: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.count.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+}
+
+impl<R: Seek> Seek for Counted<R> {
+    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
+        self.inner.seek(position)
+    }
+}

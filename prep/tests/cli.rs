@@ -1,0 +1,1 @@
+//! The real binary: what it prints, what it leaves behind, and with which exit code.
