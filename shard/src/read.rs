@@ -41,9 +41,9 @@ pub(crate) fn rows(
     let mut rows = allocate(n_rows as usize)?;
     match order {
         Order::Kept => {
-            groups.par_iter().try_for_each(|(range, parts)| {
+            groups.par_iter().try_for_each_init(RatingRows::default, |buffers, (range, parts)| {
                 let mut next = range.start as usize;
-                each_row(plan, layout, parts, progress, |user, item, rating| {
+                each_row(plan, layout, parts, buffers, progress, |user, item, rating| {
                     store(&rows[next], user, item, rating);
                     next += 1;
                 })
@@ -52,15 +52,18 @@ pub(crate) fn rows(
         Order::Shuffled(seed) => {
             let buckets = Buckets::new(seed, n_rows);
             let mut positions = buckets.positions(&ranges);
-            groups.par_iter().zip(&mut positions.cursors).try_for_each(|((range, parts), cursors)| {
-                let mut row = range.start;
-                each_row(plan, layout, parts, progress, |user, item, rating| {
-                    let cursor = &mut cursors[buckets.of(row)];
-                    store(&rows[*cursor as usize], user, item, rating);
-                    *cursor += 1;
-                    row += 1;
-                })
-            })?;
+            groups.par_iter().zip(&mut positions.cursors).try_for_each_init(
+                RatingRows::default,
+                |buffers, ((range, parts), cursors)| {
+                    let mut row = range.start;
+                    each_row(plan, layout, parts, buffers, progress, |user, item, rating| {
+                        let cursor = &mut cursors[buckets.of(row)];
+                        store(&rows[*cursor as usize], user, item, rating);
+                        *cursor += 1;
+                        row += 1;
+                    })
+                },
+            )?;
             buckets.shuffle(&mut rows, &positions);
         }
     }
@@ -94,16 +97,16 @@ fn each_row(
     plan: &Plan,
     layout: &Ratings,
     parts: &[Object],
+    rows: &mut RatingRows,
     progress: &Progress,
     mut put: impl FnMut(u32, u32, f32),
 ) -> Result<(), Error> {
     let place = &plan.dataset.place;
-    let mut rows = RatingRows::default();
     for part in parts {
         interrupt::check()?;
         let corrupt = |problem| manifests::Error::Corrupt { place: place.show(&part.key), problem };
         let bytes = load::object(place, part, &plan.descriptor)?;
-        ratings::decode(bytes, &mut rows).map_err(corrupt)?;
+        ratings::decode(bytes, rows).map_err(corrupt)?;
         if rows.len() as u64 != part.rows {
             return Err(corrupt(format!("it has {} rows, `{}` says {}", rows.len(), plan.descriptor, part.rows)).into());
         }
