@@ -302,10 +302,12 @@ fn the_same_again_is_verified_and_something_else_is_refused() {
 
     let batch = shards(folder.path(), "ml.json").manifest.batches[3].key.clone();
     let batch = folder.path().join("shards/ml").join(batch);
-    for damage in [None, Some("short"), Some("")] {
+    let mut flipped = std::fs::read(&batch).unwrap();
+    flipped[100] ^= 1;
+    for damage in [None, Some(b"short".to_vec()), Some(flipped)] {
         match damage {
             None => std::fs::remove_file(&batch).unwrap(),
-            Some(text) => std::fs::write(&batch, text).unwrap(),
+            Some(bytes) => std::fs::write(&batch, bytes).unwrap(),
         }
         let messages = ["ml.json: already exists and differs: ", "batch-000003.parquet: "];
         refused(folder.path(), &["--batch", "100"], 5, &messages);
