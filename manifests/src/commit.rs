@@ -122,4 +122,18 @@ mod tests {
         assert_eq!(place.size("gen-notours/x").unwrap(), Some(0), "other people's folders stay");
         assert_eq!(place.get("index.json").unwrap(), &b"2"[..]);
     }
+
+    #[test]
+    fn a_commit_sweeps_up_what_a_killed_writer_of_the_same_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place::parse(folder.path().to_str().unwrap()).unwrap();
+        let staging = Staging::new(&place, &digest(b"same"));
+        let part = staging.put("part", &b"x"[..], 1).unwrap();
+        let left = folder.path().join(format!("{}#1", part.key));
+        std::fs::write(&left, "half").unwrap();
+        staging.commit(&place, "index.json", b"1".to_vec(), false).unwrap();
+        assert!(!left.exists());
+        assert_eq!(place.get(&part.key).unwrap(), &b"x"[..]);
+        assert_eq!(generations(&place).unwrap(), [generation(&digest(b"same"))]);
+    }
 }

@@ -125,6 +125,40 @@ fn the_batches_are_the_rows_of_the_dataset() {
     }
 }
 
+/// Sandelius's procedure as the module `shuffle` defines it, on the rows one by one.
+fn shuffled(seed: u64, rows: &[(u32, u32, u32)]) -> Vec<(u32, u32, u32)> {
+    let stream = random::Stream::new(seed, "shuffle");
+    let count = rows.len().div_ceil(8192).next_power_of_two();
+    let mut buckets = vec![Vec::new(); count];
+    for (i, row) in rows.iter().enumerate() {
+        let bucket = (u128::from(stream.word(i as u64)) * count as u128) >> 64;
+        buckets[bucket as usize].push(*row);
+    }
+    for (b, bucket) in buckets.iter_mut().enumerate() {
+        stream.at(b as u64).shuffle(bucket);
+    }
+    buckets.concat()
+}
+
+#[test]
+fn each_batch_has_the_rows_that_the_shuffle_gives_it() {
+    for (n, part_rows) in [(5000, 800), (700_001, 300_000)] {
+        let folder = folder_with(Spec { users: 5000, items: 900, rows: n, part_rows, ..SMALL });
+        done(folder.path(), &["--batch", "900", "--seed", "3"]);
+        let made = shards(folder.path(), "ml.json");
+        let prepared = Place::parse(folder.path().join("prepared/ml").to_str().unwrap()).unwrap();
+        let parts = load::dataset(&prepared).unwrap().descriptor.parts;
+        let expected = shuffled(3, &rows(&prepared, &parts).concat());
+        let mut next = 0;
+        for batch in rows(&made.place, &made.manifest.batches) {
+            let mut expected = expected[next..next + batch.len()].to_vec();
+            expected.sort_unstable();
+            assert!(batch == expected, "the batch that begins with row {next} of the shuffled {n}");
+            next += batch.len();
+        }
+    }
+}
+
 #[test]
 fn held_out_rows_are_in_holdout_batches_only_and_in_order() {
     let folder = folder_with(SMALL);
@@ -268,10 +302,12 @@ fn the_same_again_is_verified_and_something_else_is_refused() {
 
     let batch = shards(folder.path(), "ml.json").manifest.batches[3].key.clone();
     let batch = folder.path().join("shards/ml").join(batch);
-    for damage in [None, Some("short"), Some("")] {
+    let mut flipped = std::fs::read(&batch).unwrap();
+    flipped[100] ^= 1;
+    for damage in [None, Some(b"short".to_vec()), Some(flipped)] {
         match damage {
             None => std::fs::remove_file(&batch).unwrap(),
-            Some(text) => std::fs::write(&batch, text).unwrap(),
+            Some(bytes) => std::fs::write(&batch, bytes).unwrap(),
         }
         let messages = ["ml.json: already exists and differs: ", "batch-000003.parquet: "];
         refused(folder.path(), &["--batch", "100"], 5, &messages);
