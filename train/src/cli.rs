@@ -77,7 +77,7 @@ pub struct TrainArgs {
     /// Learn a bias for every user and item too.
     #[arg(long, help_heading = "Model")]
     pub biases: bool,
-    /// Learning rate of one mini-batch's mean gradient [default: 8, or less where that could diverge].
+    /// Learning rate of one mini-batch's mean gradient [default: 8 with momentum 0.8; less on small data or batches].
     #[arg(long, value_name = "RATE", help_heading = "Model")]
     pub learning_rate: Option<f64>,
     /// Nesterov momentum.

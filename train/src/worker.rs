@@ -202,6 +202,8 @@ impl<'a> Shell<'a> {
 
     fn compute(&mut self, step: u64) -> Result<Vec<BatchLoss>, Error> {
         let decision_us = micros(&mut self.step_over);
+        // The supervisor lets nobody begin this step before all have computed the last one, hence applied the one before it.
+        self.exchange.release(step.saturating_sub(1)).map_err(internal)?;
         self.timings = StepTimings { step, decision_us, ..StepTimings::default() };
         let mut losses = Vec::new();
         for slot in self.job.slots(step) {
@@ -241,7 +243,6 @@ impl<'a> Shell<'a> {
         }
         self.timings.exchange_wait_us = micros(&mut self.step_over);
         let gradients = self.exchange.read(step, n_slots).map_err(internal)?;
-        self.exchange.release(step).map_err(internal)?;
         self.timings.exchange_read_us = micros(&mut self.step_over);
         let first = self.replica.n_blocks() * self.job.worker as usize / self.job.n_workers as usize;
         self.replica.apply(self.job.simd, step as u32, self.job.reduce, &gradients, first, &mut self.apply_scratch);
