@@ -111,7 +111,7 @@ pub(super) fn ingest(
         rejects: Rejects::default(),
     };
     let consume = |buffer: &ParsedBlock, outcome: Result<u64, _>| {
-        let number = outcome.map_err(|e| source.explain(e, reader.lines))?;
+        let number = outcome.map_err(|e| source.explain(e, reader.lines_seen()))?;
         reader.take(&buffer.block, skipped(number, format), &buffer.parsed).inspect_err(|_| source.text.abandon())?;
         progress.add(source.text.take_raw_bytes());
         Ok::<_, Error>(())
@@ -169,6 +169,11 @@ impl Reader<'_> {
         self.rows += lines;
         self.blanks += parsed.trailing_blanks;
         Ok(())
+    }
+
+    /// Complete lines in the blocks that were taken, the header's and blank ones included.
+    fn lines_seen(&self) -> u64 {
+        if self.digester.bytes() == 0 { 0 } else { self.lines + self.blanks as u64 }
     }
 
     fn reject(&mut self, text: &[u8], bad: &BadRow) -> Result<(), Error> {
