@@ -330,6 +330,9 @@ impl Pieces {
 ///
 /// # Errors
 /// The first error in order, from `produce` or `consume`, or that a signal came.
+///
+/// # Panics
+/// When `state` or `produce` panics.
 pub fn in_order<State: Send, Buffer: Default + Send, Outcome: Send, E: From<Stopped> + Send>(
     threads: usize,
     state: impl Fn() -> State + Sync,
@@ -407,14 +410,15 @@ mod tests {
 
     fn blocks(text: &Text, threads: usize) -> Vec<Vec<u8>> {
         let mut blocks = Vec::new();
-        let produce = |(): &mut (), block: &mut Block| text.next_block(block).map(|(n, read)| (n, Ok(read.unwrap())));
+        let produce =
+            |(): &mut (), block: &mut Block| text.next_block(block).map(|(n, read)| (n, read.map_err(|_| Failed(n))));
         in_order(
             threads,
             || (),
             produce,
             |block: &Block, ()| {
                 blocks.push(block.text().to_vec());
-                Ok::<_, Stopped>(())
+                Ok(())
             },
         )
         .unwrap();

@@ -10,8 +10,9 @@ use schemas::dataset::Digest;
 
 use super::format::{self, TextFormat};
 use super::ids::IdSet;
-use super::parse::{BadRow, Parsed, Rule, parse_block, unpack};
+use super::parse::{BadRow, Parsed, parse_block, unpack};
 use super::rejects::Rejects;
+use super::rules::Rule;
 use super::spill::Spill;
 use crate::blocks::{Block, LINE_BYTES_MAX, in_order};
 use crate::cli::Format;

@@ -4,12 +4,8 @@
 //! [`parse_block`] takes the well-formed line of usual length without a branch that depends on its digits, and hands
 //! everything else to [`parse_line`]; a test holds one against the other. There is no I/O here.
 
+use super::rules::{Column, RATING_MAX, RATING_MIN, Rule};
 use crate::blocks::LINE_BYTES_MAX;
-
-/// Smallest and largest rating that is allowed, in stars.
-pub const RATING_MIN: f32 = 0.5;
-/// See [`RATING_MIN`].
-pub const RATING_MAX: f32 = 5.0;
 
 /// One rating as it stands in the source: user id, item id, stars.
 pub type Rating = (u32, u32, f32);
@@ -66,92 +62,6 @@ pub struct Columns {
     pub separator: Separator,
     /// 3 or 4.
     pub n_columns: usize,
-}
-
-/// The rule a row breaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rule {
-    /// It has as many columns as it should.
-    ColumnCount {
-        /// How many it has.
-        found: usize,
-    },
-    /// There is something on the line.
-    NotBlank,
-    /// The field of this column is not empty.
-    NotEmpty(Column),
-    /// An id is made of digits.
-    IdIsWhole(Column),
-    /// An id is not negative.
-    IdNotNegative(Column),
-    /// An id fits 32 bits.
-    IdFits(Column),
-    /// A rating is a number.
-    RatingIsNumber,
-    /// A rating is finite.
-    RatingIsFinite,
-    /// A rating is between [`RATING_MIN`] and [`RATING_MAX`].
-    RatingInRange,
-    /// A line has a sensible length. Nothing after a longer one can be trusted.
-    LineLength,
-}
-
-/// A column that is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Column {
-    /// Who rates.
-    User,
-    /// What is rated.
-    Item,
-    /// The stars.
-    Rating,
-}
-
-impl Column {
-    const ALL: [Self; 3] = [Self::User, Self::Item, Self::Rating];
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::User => "userId",
-            Self::Item => "movieId",
-            Self::Rating => "rating",
-        }
-    }
-}
-
-impl Rule {
-    /// Value and rule in words, where `field` is the text that breaks it.
-    #[must_use]
-    pub fn explain(self, field: &[u8], columns: Columns) -> String {
-        let value = shortened(field);
-        match self {
-            Self::ColumnCount { found } => {
-                let plural = if found == 1 { "" } else { "s" };
-                format!("{found} column{plural}, expected {}", columns.n_columns)
-            }
-            Self::NotBlank => "the line is empty".to_owned(),
-            Self::NotEmpty(column) => format!("{} is empty", column.name()),
-            Self::IdIsWhole(column) => format!("{} `{value}` is not a whole number", column.name()),
-            Self::IdNotNegative(column) => format!("{} {value} is negative", column.name()),
-            Self::IdFits(column) => format!("{} {value} is larger than {}", column.name(), u32::MAX),
-            Self::RatingIsNumber => format!("rating `{value}` is not a number"),
-            Self::RatingIsFinite => format!("rating {value} is not a finite number"),
-            Self::RatingInRange => format!("rating {value} is outside {RATING_MIN}..={RATING_MAX}"),
-            Self::LineLength => format!("the line is longer than {LINE_BYTES_MAX} bytes"),
-        }
-    }
-}
-
-/// `text` for a message: printable, and not long.
-#[must_use]
-pub fn shortened(text: &[u8]) -> String {
-    const LENGTH_MAX: usize = 60;
-    let cut = &text[..text.len().min(4 * LENGTH_MAX)];
-    let mut shown: String = String::from_utf8_lossy(cut).escape_debug().collect();
-    if shown.chars().count() > LENGTH_MAX || cut.len() < text.len() {
-        shown = shown.chars().take(LENGTH_MAX).chain("...".chars()).collect();
-    }
-    shown
 }
 
 /// A row that breaks a rule, with its place in the block. Offsets are in bytes.

@@ -128,7 +128,7 @@ fn damaged_and_useless_zips_are_told() {
     let none = "x.zip: holds none of ratings.csv, ratings.dat, u.data";
     check("x.zip", zip(&[("ml-1m/README", b"hello")]), "", 2, none);
     let ran = Sandbox::new().prep_with_input("movielens", &zip(&[("ratings.csv", text.as_bytes())]));
-    ran.failed(2, "standard input: a zip archive cannot be read from a stream");
+    ran.failed(2, "standard input: a zip archive cannot be read from a pipe");
 }
 
 #[test]
@@ -209,6 +209,7 @@ fn places_that_cannot_be_written_are_told() {
     sandbox.write("ratings.csv", format!("{HEADER}1,2,3.0,4\n"));
     let ran = sandbox.prep("movielens ratings.csv -o ratings.csv/out");
     ran.failed(2, "`ratings.csv/out/dataset.json` is not a place: a file is where a folder should be");
+    sandbox.prep("movielens ratings.csv/x -o out").failed(4, "ratings.csv/x: could not be read");
     let ran = sandbox.prep("movielens ratings.csv -o out --temp-dir nowhere");
     ran.failed(4, "nowhere: could not write temporary data");
     assert!(!sandbox.path("out").exists());
