@@ -71,6 +71,7 @@ pub struct ReadError {
 
 /// Text that is read block by block, from any thread.
 pub struct Text {
+    block_bytes: usize,
     reading: Reading,
     raw_bytes: Arc<AtomicU64>,
 }
@@ -93,7 +94,7 @@ impl Text {
     #[must_use]
     pub fn in_file(file: File, len: u64) -> Self {
         let reading = Reading::File { file, len, claimed: AtomicU64::new(0) };
-        Self { reading, raw_bytes: Arc::default() }
+        Self { block_bytes: BLOCK_BYTES, reading, raw_bytes: Arc::default() }
     }
 
     /// The text that `read` gives out piece by piece, on a thread of its own. `raw_bytes` counts what goes into that.
@@ -106,7 +107,7 @@ impl Text {
             text_bytes: 0,
             ended: false,
         };
-        Self { reading: Reading::Stream(Mutex::new(stream), abandoned), raw_bytes }
+        Self { block_bytes: BLOCK_BYTES, reading: Reading::Stream(Mutex::new(stream), abandoned), raw_bytes }
     }
 
     /// The beginning of the text: all of it, or at least 64 KiB. To be called before the first block is read.
@@ -151,28 +152,28 @@ impl Text {
         match &self.reading {
             Reading::File { file, len, claimed } => {
                 let number = claimed.fetch_add(1, Ordering::Relaxed);
-                let offset = number.checked_mul(BLOCK_BYTES as u64).filter(|offset| offset < len)?;
-                let outcome = read_lines_at(file, *len, offset, block).map_err(|source| ReadError {
+                let offset = number.checked_mul(self.block_bytes as u64).filter(|offset| offset < len)?;
+                let outcome = read_lines_at(file, *len, offset, self.block_bytes, block).map_err(|source| ReadError {
                     source,
                     text_bytes: offset,
                     lines: 0,
                 });
-                self.raw_bytes.fetch_add((*len - offset).min(BLOCK_BYTES as u64), Ordering::Relaxed);
+                self.raw_bytes.fetch_add((*len - offset).min(self.block_bytes as u64), Ordering::Relaxed);
                 Some((number, outcome))
             }
             Reading::Stream(stream, _) => {
                 let mut stream = stream.lock().unwrap_or_else(PoisonError::into_inner);
-                stream.next_block(block)
+                stream.next_block(self.block_bytes, block)
             }
         }
     }
 }
 
-/// The lines that begin in the bytes `offset..offset + BLOCK_BYTES` of a file of `len` bytes.
-fn read_lines_at(file: &File, len: u64, offset: u64, block: &mut Block) -> io::Result<()> {
+/// The lines that begin in the bytes `offset..offset + block_bytes` of a file of `len` bytes.
+fn read_lines_at(file: &File, len: u64, offset: u64, block_bytes: usize, block: &mut Block) -> io::Result<()> {
     // A line begins after an end of line, which may be the byte before `offset`.
     let from = offset.saturating_sub(1);
-    let to = len.min(offset + BLOCK_BYTES as u64);
+    let to = len.min(offset + block_bytes as u64);
     file.read_exact_at(block.reset((to - from) as usize), from)?;
     if offset > 0 {
         match block.text().iter().position(|&b| b == b'\n') {
@@ -193,31 +194,38 @@ fn read_lines_at(file: &File, len: u64, offset: u64, block: &mut Block) -> io::R
 }
 
 impl Stream {
-    fn next_block(&mut self, block: &mut Block) -> Option<(u64, Result<(), ReadError>)> {
+    fn next_block(&mut self, block_bytes: usize, block: &mut Block) -> Option<(u64, Result<(), ReadError>)> {
         if self.ended && self.carry.is_empty() {
             return None;
         }
         let number = self.claimed;
         self.claimed += 1;
-        let outcome = self.fill(block, BLOCK_BYTES);
-        if outcome.is_err() {
-            self.ended = true;
-            return Some((number, outcome));
-        }
-        if !self.ended {
-            // Without any line end the block is one line that is too long, which its user refuses.
-            let end = block.text().iter().rposition(|&b| b == b'\n').map_or(block.end, |last| last + 1);
-            self.carry.extend_from_slice(&block.text()[end..]);
-            block.end = end;
-        }
-        (!block.text().is_empty()).then_some((number, Ok(())))
-    }
-
-    /// Reads at least `len` bytes, or up to the end.
-    fn fill(&mut self, block: &mut Block, len: usize) -> Result<(), ReadError> {
         block.reset(0);
         block.append(&self.carry);
         self.carry.clear();
+        let mut enough = block_bytes;
+        loop {
+            if let Err(error) = self.fill(block, enough) {
+                self.ended = true;
+                return Some((number, Err(error)));
+            }
+            if self.ended {
+                return (!block.text().is_empty()).then_some((number, Ok(())));
+            }
+            if let Some(last) = block.text().iter().rposition(|&b| b == b'\n') {
+                self.carry.extend_from_slice(&block.text()[last + 1..]);
+                block.end = last + 1;
+                return Some((number, Ok(())));
+            }
+            if block.end > LINE_BYTES_MAX {
+                return Some((number, Ok(())));
+            }
+            enough = block.end + block_bytes;
+        }
+    }
+
+    /// Appends to `block` until it has at least `len` bytes, or up to the end.
+    fn fill(&mut self, block: &mut Block, len: usize) -> Result<(), ReadError> {
         while block.end < len {
             match self.pieces.next() {
                 Ok(Some(piece)) => {
@@ -322,6 +330,9 @@ impl Pieces {
 ///
 /// # Errors
 /// The first error in order, from `produce` or `consume`, or that a signal came.
+///
+/// # Panics
+/// When `state` or `produce` panics.
 pub fn in_order<State: Send, Buffer: Default + Send, Outcome: Send, E: From<Stopped> + Send>(
     threads: usize,
     state: impl Fn() -> State + Sync,
@@ -375,4 +386,113 @@ pub fn in_order<State: Send, Buffer: Default + Send, Outcome: Send, E: From<Stop
         drop(results);
         Ok(workers.into_iter().map(|w| w.join().expect("a worker's panic is passed on by the scope")).collect())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::io::Write;
+
+    fn file_of(text: &[u8]) -> Text {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(text).unwrap();
+        Text::in_file(file, text.len() as u64)
+    }
+
+    fn stream_of(text: &[u8]) -> Text {
+        let text = text.to_vec();
+        Text::in_stream(Arc::default(), move |feeder| {
+            // Pieces of odd sizes, as a pipe may give them.
+            text.chunks(7).for_each(|piece| feeder.copy(&mut io::Cursor::new(piece)));
+        })
+    }
+
+    fn blocks(text: &Text, threads: usize) -> Vec<Vec<u8>> {
+        let mut blocks = Vec::new();
+        let produce =
+            |(): &mut (), block: &mut Block| text.next_block(block).map(|(n, read)| (n, read.map_err(|_| Failed(n))));
+        in_order(
+            threads,
+            || (),
+            produce,
+            |block: &Block, ()| {
+                blocks.push(block.text().to_vec());
+                Ok(())
+            },
+        )
+        .unwrap();
+        blocks
+    }
+
+    proptest! {
+        #[test]
+        fn blocks_are_whole_lines_and_together_the_text(
+            lines in proptest::collection::vec(proptest::collection::vec(97u8..100, 0..12), 0..40),
+            ends_in_newline: bool,
+            block_bytes in 1usize..50,
+            threads in 1usize..4,
+            look_at_head: bool,
+        ) {
+            let mut text = lines.join(&b'\n');
+            if ends_in_newline { text.push(b'\n') }
+            for mut read in [file_of(&text), stream_of(&text)] {
+                read.block_bytes = block_bytes;
+                if look_at_head {
+                    prop_assert_eq!(read.head().unwrap(), &text[..]);
+                }
+                let blocks = blocks(&read, threads);
+                prop_assert_eq!(&blocks.concat(), &text);
+                // Blocks that lie within one long line are empty.
+                let mut filled = blocks.iter().filter(|block| !block.is_empty()).rev();
+                filled.next();
+                prop_assert!(filled.all(|block| block.ends_with(b"\n")));
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_failure_in_order_is_told_and_ends_the_work() {
+        let claimed = AtomicU64::new(0);
+        let produce = |(): &mut (), _: &mut ()| {
+            let number = claimed.fetch_add(1, Ordering::Relaxed);
+            Some((number, if number % 10 == 7 { Err(Failed(number)) } else { Ok(number) }))
+        };
+        let mut seen = Vec::new();
+        let outcome = in_order(
+            3,
+            || (),
+            produce,
+            |(), number| {
+                seen.push(number);
+                Ok(())
+            },
+        );
+        assert_eq!(outcome.unwrap_err(), Failed(7));
+        assert_eq!(seen, [0, 1, 2, 3, 4, 5, 6]);
+    }
+
+    #[derive(Debug, PartialEq)]
+    struct Failed(u64);
+
+    impl From<Stopped> for Failed {
+        fn from(_: Stopped) -> Self {
+            Self(u64::MAX)
+        }
+    }
+
+    #[test]
+    fn a_stream_that_fails_says_how_far_it_came() {
+        let text = Text::in_stream(Arc::default(), |feeder| {
+            feeder.copy(&mut io::Cursor::new(b"one\ntwo\nthr"));
+            feeder.fail(io::Error::from(io::ErrorKind::UnexpectedEof));
+        });
+        assert_eq!(text.head().unwrap(), b"one\ntwo\nthr");
+        let mut block = Block::default();
+        let (number, outcome) = text.next_block(&mut block).unwrap();
+        let error = outcome.unwrap_err();
+        assert_eq!((number, error.text_bytes, error.lines), (0, 11, 2));
+        assert_eq!(error.source.kind(), io::ErrorKind::UnexpectedEof);
+        assert!(text.next_block(&mut block).is_none());
+    }
 }

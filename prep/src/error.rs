@@ -33,9 +33,12 @@ pub enum Error {
         /// The names that were looked for.
         looked_for: String,
     },
-    /// An archive on standard input.
-    #[error("standard input: a zip archive cannot be read from a stream")]
-    ZipOnStandardInput,
+    /// An archive in a pipe: its index is at its end.
+    #[error("{place}: a zip archive cannot be read from a pipe")]
+    ZipInStream {
+        /// The input.
+        place: String,
+    },
     /// The operating system does not let us read the input.
     #[error("{place}: could not be read")]
     Unreadable {
@@ -198,7 +201,7 @@ impl Explain for Error {
             | Self::NoInput
             | Self::InputNotFound { .. }
             | Self::NothingInside { .. }
-            | Self::ZipOnStandardInput => ErrorKind::Usage,
+            | Self::ZipInStream { .. } => ErrorKind::Usage,
             Self::Damaged { .. }
             | Self::UnknownFormat { .. }
             | Self::UnknownHeader { .. }
@@ -234,7 +237,7 @@ impl Explain for Error {
             }
             Self::InputNotFound { .. } => "check the path",
             Self::NothingInside { .. } => "name the file with the ratings",
-            Self::ZipOnStandardInput => "name the archive, as in `prep movielens ml-20m.zip`",
+            Self::ZipInStream { .. } => "name the archive itself, as in `prep movielens ml-20m.zip`",
             Self::Unreadable { .. } => "check the owner, mode and disk of the input",
             Self::Damaged { .. } => "fetch or compress the file again",
             Self::UnknownFormat { .. } => {

@@ -31,6 +31,8 @@ pub struct Source {
     pub shown: String,
     /// Size of the file as it is stored, when that is known.
     pub raw_bytes: Option<u64>,
+    /// Whether opening the same input again gives the same text again.
+    pub can_be_read_again: bool,
     /// The text.
     pub text: Text,
     packing: Packing,
@@ -109,19 +111,27 @@ impl Source {
     }
 
     fn in_standard_input() -> Result<Self, Error> {
-        let shown = "standard input".to_owned();
-        let unreadable = |source| Error::Unreadable { place: "standard input".to_owned(), source };
+        let name = "standard input".to_owned();
+        match io::stdin().as_fd().try_clone_to_owned() {
+            Ok(file) => Self::in_stream(File::from(file), name.clone(), name),
+            Err(source) => Err(Error::Unreadable { place: name, source }),
+        }
+    }
+
+    /// A source that can be read once, from its present position on: a pipe, say.
+    fn in_stream(file: File, name: String, shown: String) -> Result<Self, Error> {
         let mut first = Vec::new();
-        let file = File::from(io::stdin().as_fd().try_clone_to_owned().map_err(unreadable)?);
-        (&file).take(4).read_to_end(&mut first).map_err(unreadable)?;
+        if let Err(source) = (&file).take(4).read_to_end(&mut first) {
+            return Err(Error::Unreadable { place: shown, source });
+        }
         let packing = Packing::recognise(&first);
-        let raw_bytes = Arc::new(AtomicU64::new(0));
-        let reader = Counted { inner: io::Cursor::new(first).chain(file), count: Arc::clone(&raw_bytes) };
-        let text = match packing {
-            Packing::Zip => return Err(Error::ZipOnStandardInput),
-            packing => stream(packing, raw_bytes, reader),
-        };
-        Ok(Self { name: shown.clone(), shown, raw_bytes: None, text, packing })
+        if packing == Packing::Zip {
+            return Err(Error::ZipInStream { place: shown });
+        }
+        let count = Arc::new(AtomicU64::new(0));
+        let reader = Counted { inner: io::Cursor::new(first).chain(file), count: Arc::clone(&count) };
+        let text = stream(packing, count, reader);
+        Ok(Self { name, shown, raw_bytes: None, can_be_read_again: false, text, packing })
     }
 
     fn in_file(path: &Path, names: &[&str]) -> Result<Self, Error> {
@@ -134,29 +144,27 @@ impl Source {
         let metadata = file.metadata().map_err(unreadable)?;
         let name = path.file_name().map_or_else(|| shown.clone(), |n| n.to_string_lossy().into_owned());
         let name = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(&name).to_owned();
-        let count = Arc::new(AtomicU64::new(0));
         if !metadata.is_file() {
-            let reader = Counted { inner: file, count: Arc::clone(&count) };
-            let text = stream(Packing::Plain, count, reader);
-            return Ok(Self { name, shown, raw_bytes: None, text, packing: Packing::Plain });
+            return Self::in_stream(file, name, shown);
         }
+        let count = Arc::new(AtomicU64::new(0));
         let mut first = [0; 4];
         let found = file.read_at(&mut first, 0).map_err(unreadable)?;
         let packing = Packing::recognise(&first[..found]);
-        let raw_bytes = Some(metadata.len());
-        match packing {
-            Packing::Plain => Ok(Self { name, shown, raw_bytes, text: Text::in_file(file, metadata.len()), packing }),
+        let (name, shown, text) = match packing {
+            Packing::Plain => (name, shown, Text::in_file(file, metadata.len())),
             Packing::Gzip | Packing::Zstd => {
                 let reader = Counted { inner: file, count: Arc::clone(&count) };
-                Ok(Self { name, shown, raw_bytes, text: stream(packing, count, reader), packing })
+                (name, shown, stream(packing, count, reader))
             }
             Packing::Zip => {
                 let archive = Counted { inner: file, count: Arc::clone(&count) };
                 let (member, text) = in_archive(archive, names, &shown, count)?;
                 let name = member.rsplit('/').next().unwrap_or(&member).to_owned();
-                Ok(Self { name, shown: format!("{shown}/{member}"), raw_bytes, text, packing })
+                (name, format!("{shown}/{member}"), text)
             }
-        }
+        };
+        Ok(Self { name, shown, raw_bytes: Some(metadata.len()), can_be_read_again: true, text, packing })
     }
 }
 

@@ -41,7 +41,7 @@ pub fn run(plan: &GeneratePlan, console: &Console) -> Result<Report, Error> {
     // As any new file, it may be read and written by whom the umask lets.
     let mut builder = tempfile::Builder::new();
     builder.prefix(".prep-").permissions(Permissions::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder).map_err(unwritable)?;
+    let file = builder.tempfile_in(folder).map_err(unwritable)?;
     write_compressed(plan, console, path, file.as_file(), &shown)?;
     let bytes_written = file.as_file().metadata().map_err(unwritable)?.len();
     let exists = path.exists();
@@ -50,7 +50,6 @@ pub fn run(plan: &GeneratePlan, console: &Console) -> Result<Report, Error> {
     } else if exists && !plan.replace {
         return Err(Error::FileExists { place: shown });
     } else {
-        file.as_file_mut().flush().map_err(unwritable)?;
         file.persist(path).map_err(|e| unwritable(e.error))?;
         console.note(format!("wrote {shown}: {} ratings", count(plan.ratings)));
         console.note(format!("next: prep movielens {shown} --holdout 0.1"));

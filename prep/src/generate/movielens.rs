@@ -252,7 +252,7 @@ fn push_line(text: &mut Vec<u8>, user: &Digits, movie: u32, halves: u8, time: u6
     text.push(b',');
     digits.set(movie.into());
     text.extend_from_slice(digits.get());
-    text.extend_from_slice(&[b',', b'0' + halves / 2, b'.', if halves % 2 == 0 { b'0' } else { b'5' }, b',']);
+    text.extend_from_slice(&[b',', b'0' + halves / 2, b'.', b'0' + 5 * (halves % 2), b',']);
     digits.set(time);
     text.extend_from_slice(digits.get());
     text.push(b'\n');

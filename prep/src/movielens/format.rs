@@ -1,6 +1,7 @@
 //! Which of the MovieLens formats a text is in, by its first line. The rows are not looked at here.
 
-use super::parse::{Columns, Separator, shortened};
+use super::parse::{Columns, Separator};
+use super::rules::shortened;
 use crate::cli::Format;
 use crate::error::Error;
 

@@ -10,8 +10,9 @@ use schemas::dataset::Digest;
 
 use super::format::{self, TextFormat};
 use super::ids::IdSet;
-use super::parse::{BadRow, Parsed, Rule, parse_block, unpack};
+use super::parse::{BadRow, Parsed, parse_block, unpack};
 use super::rejects::Rejects;
+use super::rules::Rule;
 use super::spill::Spill;
 use crate::blocks::{Block, LINE_BYTES_MAX, in_order};
 use crate::cli::Format;
@@ -111,7 +112,7 @@ pub(super) fn ingest(
         rejects: Rejects::default(),
     };
     let consume = |buffer: &ParsedBlock, outcome: Result<u64, _>| {
-        let number = outcome.map_err(|e| source.explain(e, reader.lines))?;
+        let number = outcome.map_err(|e| source.explain(e, reader.lines_seen()))?;
         reader.take(&buffer.block, skipped(number, format), &buffer.parsed).inspect_err(|_| source.text.abandon())?;
         progress.add(source.text.take_raw_bytes());
         Ok::<_, Error>(())
@@ -169,6 +170,11 @@ impl Reader<'_> {
         self.rows += lines;
         self.blanks += parsed.trailing_blanks;
         Ok(())
+    }
+
+    /// Complete lines in the blocks that were taken, the header's and blank ones included.
+    fn lines_seen(&self) -> u64 {
+        if self.digester.bytes() == 0 { 0 } else { self.lines + self.blanks as u64 }
     }
 
     fn reject(&mut self, text: &[u8], bad: &BadRow) -> Result<(), Error> {

@@ -10,6 +10,7 @@ mod ingest;
 mod pairs;
 pub mod parse;
 mod rejects;
+pub mod rules;
 mod spill;
 mod statistics;
 mod write;
@@ -34,7 +35,7 @@ use self::statistics::Split;
 use crate::TOOL;
 use crate::error::Error;
 use crate::plan::MovielensPlan;
-use crate::source::{Input, Source};
+use crate::source::Source;
 
 /// Names of the files that hold ratings, the preferred one first.
 const NAMES: [&str; 3] = ["ratings.csv", "ratings.dat", "u.data"];
@@ -63,7 +64,7 @@ pub fn run(plan: &MovielensPlan, console: &Console) -> Result<PrepReport, Error>
     let mut source = Source::open(&plan.input, &NAMES)?;
     let mut format = ingest::recognise(&source, plan.format)?;
     let to_compare = !matches!(job.existing, Existing::Nothing);
-    if to_compare && plan.input != Input::Standard {
+    if to_compare && source.can_be_read_again {
         let (digest, _) = ingest::digest(&source, plan.threads, console)?;
         if let Some(report) = job.compare(&digest, format)? {
             return Ok(report);
@@ -76,7 +77,7 @@ pub fn run(plan: &MovielensPlan, console: &Console) -> Result<PrepReport, Error>
     }
     let ingested = ingest::ingest(&source, format, plan.bad_rows, plan.threads, &plan.temp_dir, console)?;
     if to_compare
-        && plan.input == Input::Standard
+        && !source.can_be_read_again
         && let Some(report) = job.compare(&ingested.digest, format)?
     {
         return Ok(report);

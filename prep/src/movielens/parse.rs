@@ -4,12 +4,8 @@
 //! [`parse_block`] takes the well-formed line of usual length without a branch that depends on its digits, and hands
 //! everything else to [`parse_line`]; a test holds one against the other. There is no I/O here.
 
+use super::rules::{Column, RATING_MAX, RATING_MIN, Rule};
 use crate::blocks::LINE_BYTES_MAX;
-
-/// Smallest and largest rating that is allowed, in stars.
-pub const RATING_MIN: f32 = 0.5;
-/// See [`RATING_MIN`].
-pub const RATING_MAX: f32 = 5.0;
 
 /// One rating as it stands in the source: user id, item id, stars.
 pub type Rating = (u32, u32, f32);
@@ -66,92 +62,6 @@ pub struct Columns {
     pub separator: Separator,
     /// 3 or 4.
     pub n_columns: usize,
-}
-
-/// The rule a row breaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rule {
-    /// It has as many columns as it should.
-    ColumnCount {
-        /// How many it has.
-        found: usize,
-    },
-    /// There is something on the line.
-    NotBlank,
-    /// The field of this column is not empty.
-    NotEmpty(Column),
-    /// An id is made of digits.
-    IdIsWhole(Column),
-    /// An id is not negative.
-    IdNotNegative(Column),
-    /// An id fits 32 bits.
-    IdFits(Column),
-    /// A rating is a number.
-    RatingIsNumber,
-    /// A rating is finite.
-    RatingIsFinite,
-    /// A rating is between [`RATING_MIN`] and [`RATING_MAX`].
-    RatingInRange,
-    /// A line has a sensible length. Nothing after a longer one can be trusted.
-    LineLength,
-}
-
-/// A column that is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Column {
-    /// Who rates.
-    User,
-    /// What is rated.
-    Item,
-    /// The stars.
-    Rating,
-}
-
-impl Column {
-    const ALL: [Self; 3] = [Self::User, Self::Item, Self::Rating];
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::User => "userId",
-            Self::Item => "movieId",
-            Self::Rating => "rating",
-        }
-    }
-}
-
-impl Rule {
-    /// Value and rule in words, where `field` is the text that breaks it.
-    #[must_use]
-    pub fn explain(self, field: &[u8], columns: Columns) -> String {
-        let value = shortened(field);
-        match self {
-            Self::ColumnCount { found } => {
-                let plural = if found == 1 { "" } else { "s" };
-                format!("{found} column{plural}, expected {}", columns.n_columns)
-            }
-            Self::NotBlank => "the line is empty".to_owned(),
-            Self::NotEmpty(column) => format!("{} is empty", column.name()),
-            Self::IdIsWhole(column) => format!("{} `{value}` is not a whole number", column.name()),
-            Self::IdNotNegative(column) => format!("{} {value} is negative", column.name()),
-            Self::IdFits(column) => format!("{} {value} is larger than {}", column.name(), u32::MAX),
-            Self::RatingIsNumber => format!("rating `{value}` is not a number"),
-            Self::RatingIsFinite => format!("rating {value} is not a finite number"),
-            Self::RatingInRange => format!("rating {value} is outside {RATING_MIN}..={RATING_MAX}"),
-            Self::LineLength => format!("the line is longer than {LINE_BYTES_MAX} bytes"),
-        }
-    }
-}
-
-/// `text` for a message: printable, and not long.
-#[must_use]
-pub fn shortened(text: &[u8]) -> String {
-    const LENGTH_MAX: usize = 60;
-    let cut = &text[..text.len().min(4 * LENGTH_MAX)];
-    let mut shown: String = String::from_utf8_lossy(cut).escape_debug().collect();
-    if shown.chars().count() > LENGTH_MAX || cut.len() < text.len() {
-        shown = shown.chars().take(LENGTH_MAX).chain("...".chars()).collect();
-    }
-    shown
 }
 
 /// A row that breaks a rule, with its place in the block. Offsets are in bytes.
@@ -395,4 +305,146 @@ fn leading_number(word: u64) -> Option<(u32, usize)> {
     let v = (v & 0x0000_ffff_0000_ffff) * 100 + ((v >> 16) & 0x0000_ffff_0000_ffff);
     let v = (v & 0xffff_ffff) * 10_000 + (v >> 32);
     Some((v as u32, digits))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const CSV: Columns = Columns { separator: Separator::Comma, n_columns: 4 };
+    const DAT: Columns = Columns { separator: Separator::Colons, n_columns: 4 };
+    const TAB: Columns = Columns { separator: Separator::Tab, n_columns: 4 };
+    const CSV3: Columns = Columns { separator: Separator::Comma, n_columns: 3 };
+
+    /// The readable parser alone, line by line.
+    fn parse_simply(text: &[u8], columns: Columns) -> Parsed {
+        let mut parsed = Parsed::default();
+        let mut start = 0;
+        for line in text.split_inclusive(|&b| b == b'\n') {
+            let content = line.strip_suffix(b"\n").unwrap_or(line);
+            let content = content.strip_suffix(b"\r").unwrap_or(content);
+            let range = start..start + content.len();
+            start += line.len();
+            if content.is_empty() {
+                parsed.trailing_blanks += 1;
+                continue;
+            }
+            parsed.settle_blanks();
+            match parse_line(content, columns) {
+                Ok(rating) => parsed.rows.push(pack(rating)),
+                Err((field, rule)) => parsed.bad.push(BadRow { line: parsed.lines(), text: range, field, rule }),
+            }
+        }
+        parsed
+    }
+
+    fn line() -> impl Strategy<Value = String> {
+        let id = prop_oneof![
+            (0u64..20_000_000).prop_map(|n| n.to_string()),
+            (0u64..6_000_000_000).prop_map(|n| n.to_string()),
+            "[0-9]{0,9}",
+            "-?[0-9a:,]{0,3}",
+        ];
+        let rating = prop_oneof!["[0-6](\\.[0-9])?", "[0-9]\\.[0-9]{0,9}", "-?[0-9.eE]{0,4}", Just("NaN".to_owned())];
+        let time = prop_oneof!["[0-9]{9,10}", "[0-9:]{0,30}", "http://[a-z/,:]{0,10}"];
+        let separator = prop_oneof![8 => Just(","), 4 => Just("::"), 4 => Just("\t"), 1 => Just(":")];
+        let end =
+            prop_oneof![8 => Just("\n"), 4 => Just("\r\n"), 1 => Just("\n\n"), 1 => Just(",5\n"), 1 => Just("\r\r\n")];
+        (id.clone(), separator, id, rating, time, end, 0..10).prop_map(|(user, s, item, rating, time, end, kind)| {
+            match kind {
+                0 => format!("{user}{s}{item}{s}{rating}{end}"),
+                _ => format!("{user}{s}{item}{s}{rating}{s}{time}{end}"),
+            }
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn the_kernel_agrees_with_the_readable_parser(lines in proptest::collection::vec(line(), 0..12), cut in 0usize..4) {
+            let text = lines.concat();
+            let text = &text.as_bytes()[..text.len() - cut.min(text.len())];
+            for columns in [CSV, DAT, TAB, CSV3, Columns { n_columns: 3, ..DAT }] {
+                let mut parsed = Parsed::default();
+                parse_block(text, columns, usize::MAX, &mut parsed);
+                prop_assert_eq!(parsed, parse_simply(text, columns));
+            }
+        }
+    }
+
+    #[test]
+    fn the_kernel_takes_usual_lines_itself() {
+        // Otherwise the comparison above would hold one parser against itself.
+        let mut window = [b' '; WINDOW];
+        for (line, expected) in [
+            ("1,31,2.5,1260759144\n", Some((1, 31, 2.5))),
+            ("138493,131262,4.5,1427784002\r\n", Some((138_493, 131_262, 4.5))),
+            ("9999999,0,5,1\n", Some((9_999_999, 0, 5.0))),
+            ("1,2,4.7,1\n", Some((1, 2, 4.7))),
+            ("12345678,1,4.0,1\n", None),
+            ("1,2,5.5,1\n", None),
+        ] {
+            window[..line.len()].copy_from_slice(line.as_bytes());
+            let found = usual_line::<b',', 1, true>(&window);
+            assert_eq!(found, expected.map(|rating| (rating, line.len())), "{line:?}");
+        }
+    }
+
+    fn check(line: &str, columns: Columns, expected: &str) {
+        let found = match parse_line(line.as_bytes(), columns) {
+            Ok((user, item, rating)) => format!("{user} {item} {rating}"),
+            Err((field, rule)) => {
+                format!("{}: {}", field.start + 1, rule.explain(&line.as_bytes()[field], columns))
+            }
+        };
+        assert_eq!(found, expected, "{line:?}");
+    }
+
+    #[test]
+    fn every_rule_is_told_with_value_and_column() {
+        for (line, expected) in [
+            ("1,2,4.0,964982703", "1 2 4"),
+            ("0,4294967295,0.5,", "0 4294967295 0.5"),
+            ("007,2,5,http://x", "7 2 5"),
+            ("1,2,4e0,9", "1 2 4"),
+            ("1,2,4.0", "8: 3 columns, expected 4"),
+            ("1", "2: 1 column, expected 4"),
+            ("1,2,4.0,5,6", "11: 5 columns, expected 4"),
+            ("1,2,4.0,5,6,7", "11: 6 columns, expected 4"),
+            (",2,4.0,5", "1: userId is empty"),
+            ("1,,4.0,5", "3: movieId is empty"),
+            ("1,2,,5", "5: rating is empty"),
+            ("x,2,4.0,5", "1: userId `x` is not a whole number"),
+            ("1,2.0,4.0,5", "3: movieId `2.0` is not a whole number"),
+            ("1, 2,4.0,5", "3: movieId ` 2` is not a whole number"),
+            ("1,-2,4.0,5", "3: movieId -2 is negative"),
+            ("4294967296,2,4.0,5", "1: userId 4294967296 is larger than 4294967295"),
+            ("1,99999999999999999999,4.0,5", "3: movieId 99999999999999999999 is larger than 4294967295"),
+            ("1,2,good,5", "5: rating `good` is not a number"),
+            ("1,2,NaN,5", "5: rating NaN is not a finite number"),
+            ("1,2,-inf,5", "5: rating -inf is not a finite number"),
+            ("1,2,5.5,5", "5: rating 5.5 is outside 0.5..=5"),
+            ("1,2,0,5", "5: rating 0 is outside 0.5..=5"),
+            ("1,2,-3.5,5", "5: rating -3.5 is outside 0.5..=5"),
+        ] {
+            check(line, CSV, expected);
+        }
+        check("1::2::4::5::6", DAT, "13: 5 columns, expected 4");
+        check("1::2::4::5:6", DAT, "1 2 4");
+        check("1,2,4.0,5", CSV3, "9: 4 columns, expected 3");
+        check("1\t2\t\u{1b}[31m\t5", TAB, "5: rating `\\u{1b}[31m` is not a number");
+        let long = format!("1,2,{},5", "9".repeat(LINE_BYTES_MAX));
+        check(&long, CSV, &format!("1: the line is longer than {LINE_BYTES_MAX} bytes"));
+        let word = "x".repeat(300);
+        check(&format!("1,2,{word},5"), CSV, &format!("5: rating `{}...` is not a number", &word[..60]));
+    }
+
+    #[test]
+    fn parsing_stops_after_the_bad_rows_that_are_allowed() {
+        let mut parsed = Parsed::default();
+        parse_block(b"1,2,3,4\nx\n1,2,3,4\ny\n1,2,3,4\n", CSV, 2, &mut parsed);
+        assert_eq!((parsed.rows.len(), parsed.bad.len()), (2, 2));
+        assert_eq!(parsed.bad[1].line, 3);
+    }
 }

@@ -1,0 +1,9 @@
+//! The real binary: what it prints, what it leaves behind, and with which exit code.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic; clippy knows test functions, not what they call")]
+
+mod datasets;
+mod failures;
+mod generated;
+mod help;
+mod sandbox;
