@@ -51,8 +51,8 @@ pub enum BatchError {
 pub struct Arranger {
     /// One bit an item: whether the batch has it.
     present: Vec<u64>,
-    /// Items of the batch before each word of `present`.
-    before: Vec<u32>,
+    /// The slot of each item that the batch has; whatever an earlier batch left for the others.
+    slot_of: Vec<u32>,
 }
 
 impl RatingBatch {
@@ -86,55 +86,62 @@ impl RatingBatch {
     }
 
     fn group_users(&mut self, n_users: u32, users: &[u32]) -> Result<(), BatchError> {
-        self.users.clear();
-        self.starts.clear();
-        let mut previous = None;
-        for (row, &id) in users.iter().enumerate() {
-            if previous != Some(id) {
-                if let Some(previous) = previous.filter(|&p| p > id) {
-                    return Err(BatchError::NotSorted { row, id, previous });
-                }
-                if id >= n_users {
-                    return Err(BatchError::OutOfRange { row, what: "user", id, count: n_users });
-                }
-                self.users.push(id);
-                self.starts.push(row as u32);
-                previous = Some(id);
-            }
+        if let Some(row) = (1..users.len()).find(|&row| users[row - 1] > users[row]) {
+            return Err(BatchError::NotSorted { row, id: users[row], previous: users[row - 1] });
         }
-        self.starts.push(users.len() as u32);
+        if users.last().is_some_and(|&last| last >= n_users) {
+            let row = users.partition_point(|&id| id < n_users);
+            return Err(BatchError::OutOfRange { row, what: "user", id: users[row], count: n_users });
+        }
+        // Every row is written where the next group begins; only a row that begins one moves that place on.
+        self.users.resize(users.len(), 0);
+        self.starts.resize(users.len() + 1, 0);
+        let (mut groups, mut previous) = (0, None);
+        for (row, &id) in users.iter().enumerate() {
+            let begins = previous != Some(id);
+            groups += usize::from(begins);
+            self.users[groups - 1] = id;
+            self.starts[groups] = row as u32 + 1;
+            previous = Some(id);
+        }
+        if let Some(first) = self.starts.first_mut() {
+            *first = 0;
+        }
+        self.users.truncate(groups);
+        self.starts.truncate(groups + 1);
         Ok(())
     }
 
     fn number_items(&mut self, arranger: &mut Arranger, n_items: u32, items: &[u32]) -> Result<(), BatchError> {
-        let Arranger { present, before } = arranger;
+        let Arranger { present, slot_of } = arranger;
+        if let Some(row) = items.iter().position(|&id| id >= n_items) {
+            return Err(BatchError::OutOfRange { row, what: "item", id: items[row], count: n_items });
+        }
         present.clear();
         present.resize(n_items.div_ceil(64) as usize, 0);
-        for (row, &id) in items.iter().enumerate() {
-            if id >= n_items {
-                return Err(BatchError::OutOfRange { row, what: "item", id, count: n_items });
-            }
+        for &id in items {
             present[(id / 64) as usize] |= 1 << (id % 64);
         }
+        slot_of.resize(n_items as usize, 0);
         self.items.clear();
-        before.clear();
         for (word, &bits) in present.iter().enumerate() {
-            before.push(self.items.len() as u32);
             let mut bits = bits;
             while bits != 0 {
-                self.items.push(word as u32 * 64 + bits.trailing_zeros());
+                let id = word as u32 * 64 + bits.trailing_zeros();
+                slot_of[id as usize] = self.items.len() as u32;
+                self.items.push(id);
                 bits &= bits - 1;
             }
         }
         self.item_counts.clear();
         self.item_counts.resize(self.items.len(), 0);
         self.slots.clear();
-        for &id in items {
-            let word = (id / 64) as usize;
-            let slot = before[word] + (present[word] & ((1 << (id % 64)) - 1)).count_ones();
-            self.item_counts[slot as usize] += 1;
-            self.slots.push(slot);
-        }
+        let counts = &mut self.item_counts;
+        self.slots.extend(items.iter().map(|&id| {
+            let slot = slot_of[id as usize];
+            counts[slot as usize] += 1;
+            slot
+        }));
         Ok(())
     }
 }

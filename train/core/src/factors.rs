@@ -170,8 +170,8 @@ impl<'a> Rows<'a> {
     pub(crate) fn row<const N: usize>(&self, id: u32) -> (&'a [Line; N], u32) {
         let block = self.blocks[id as usize / BLOCK_ROWS];
         let row = id as usize % BLOCK_ROWS;
-        let (lines, _) = block.lines.as_chunks::<N>();
-        (&lines[row], block.stamps[row])
+        let lines = block.lines[row * N..].first_chunk::<N>().expect("a block has all its rows");
+        (lines, block.stamps[row])
     }
 
     /// How many rows there are.

@@ -150,14 +150,19 @@ fn apply_body<const N: usize>(
         if head == 0 {
             continue;
         }
-        row_parts.clear();
-        let mut next = head;
-        while next != 0 {
-            let (part, index, following) = entries[next as usize - 1];
+        let (part, index, mut next) = entries[head as usize - 1];
+        let gradient = if next == 0 {
+            leaf::<N>(parts, (part, index))
+        } else {
+            row_parts.clear();
             row_parts.push((part, index));
-            next = following;
-        }
-        let gradient = tree_sum::<N>(parts, row_parts);
+            while next != 0 {
+                let (part, index, following) = entries[next as usize - 1];
+                row_parts.push((part, index));
+                next = following;
+            }
+            tree_sum::<N>(parts, row_parts)
+        };
         update(motion, &mut lines[row], step - block.stamps[row], &gradient);
         block.stamps[row] = step + 1;
     }
@@ -197,37 +202,24 @@ fn collect<const N: usize>(parts: &[Part<'_>], block: &Block, scratch: &mut Scra
 #[inline(always)]
 fn leaf<const N: usize>(parts: &[Part<'_>], (part, index): (u32, u32)) -> [Lane; N] {
     let part = &parts[part as usize];
-    let (values, _) = part.gradients.values.as_chunks::<N>();
+    let values = part.gradients.values[index as usize * N..].first_chunk::<N>().expect("every row has its gradient");
     let mut weighted = [[0.0; LANES]; N];
-    scale(&mut weighted, part.weight, &values[index as usize]);
+    scale(&mut weighted, part.weight, values);
     weighted
 }
 
-#[inline(always)]
-fn tree_sum<const N: usize>(parts: &[Part<'_>], row: &[(u32, u32)]) -> [Lane; N] {
-    match row {
-        [one] => leaf::<N>(parts, *one),
-        [a, b] => {
-            let mut sum = leaf::<N>(parts, *a);
-            add_scaled(&mut sum, 1.0, &leaf::<N>(parts, *b));
-            sum
-        }
-        row => deep_tree_sum::<N>(parts, row),
-    }
-}
-
-/// [`tree_sum`] of any number of gradients. Not inlined into itself, so that rows in one or two batches stay cheap.
+/// The sum of the gradients of one row, which are in the order of their slots.
 #[inline(never)]
-fn deep_tree_sum<const N: usize>(parts: &[Part<'_>], row: &[(u32, u32)]) -> [Lane; N] {
+fn tree_sum<const N: usize>(parts: &[Part<'_>], row: &[(u32, u32)]) -> [Lane; N] {
+    if let [one] = row {
+        return leaf::<N>(parts, *one);
+    }
     let slot = |&(part, _): &(u32, u32)| parts[part as usize].slot;
     let (first, last) = (slot(&row[0]), slot(&row[row.len() - 1]));
-    if row.len() == 1 {
-        return leaf::<N>(parts, row[0]);
-    }
     let bit = 1 << (31 - (first ^ last).leading_zeros());
     let middle = row.partition_point(|entry| slot(entry) & bit == 0);
-    let mut sum = deep_tree_sum::<N>(parts, &row[..middle]);
-    add_scaled(&mut sum, 1.0, &deep_tree_sum::<N>(parts, &row[middle..]));
+    let mut sum = tree_sum::<N>(parts, &row[..middle]);
+    add_scaled(&mut sum, 1.0, &tree_sum::<N>(parts, &row[middle..]));
     sum
 }
 
