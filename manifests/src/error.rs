@@ -125,6 +125,12 @@ impl Error {
                     }
                     std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => return Self::Full { place },
                     std::io::ErrorKind::NotFound => return Self::NotFound { place },
+                    std::io::ErrorKind::NotADirectory => {
+                        return Self::BadPlace {
+                            text: place,
+                            problem: "a file is where a folder should be".to_owned(),
+                        };
+                    }
                     _ => {}
                 }
             }
