@@ -44,6 +44,7 @@ impl RatingRows {
     }
 
     /// Adds one row.
+    #[inline]
     pub fn push(&mut self, user: u32, item: u32, rating: f32) {
         self.users.push(user);
         self.items.push(item);

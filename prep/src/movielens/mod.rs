@@ -29,9 +29,12 @@ use schemas::dataset::{
 use schemas::report::PrepReport;
 
 use self::format::TextFormat;
+use self::ids::{IdSet, Ranks};
 use self::ingest::Ingested;
 use self::rejects::Rejects;
+use self::spill::Spill;
 use self::statistics::Split;
+use self::write::Written;
 use crate::TOOL;
 use crate::error::Error;
 use crate::plan::MovielensPlan;
@@ -135,11 +138,48 @@ impl Job<'_> {
 
     fn make(&self, source: &Source, format: TextFormat, ingested: Ingested) -> Result<PrepReport, Error> {
         let Ingested { digest, text_bytes, spill, rejects, users, items } = ingested;
+        let format = format::name(format.columns.separator);
+        self.console.detail(format!("{}: {format}, {text_bytes} bytes of text, {digest}", source.shown));
+        let staging = Staging::new(&self.place, &self.identity(&digest, format));
+        let (rows, layout, written) = self.write_rows(&staging, source, &spill, &rejects, users, items)?;
+        let rejects = match rejects.count() {
+            0 => None,
+            count => Some(staging.put(Rejects::KEY, rejects.csv().to_vec(), count)?),
+        };
+        let descriptor = Descriptor {
+            format: dataset::FORMAT.to_owned(),
+            version: dataset::VERSION,
+            tool: TOOL.to_owned(),
+            name: self.plan.name.clone(),
+            source: Origin { name: source.name.clone(), format: format.to_owned(), bytes: text_bytes, digest },
+            layout: Layout::Ratings(layout),
+            rows,
+            holdout: self.plan.holdout,
+            parts: written.parts,
+            holdout_parts: written.holdout_parts,
+            rejects,
+        };
+        let bytes = self.commit(staging, &descriptor)?;
+        self.summarise(&descriptor);
+        Ok(self.report(rows, bytes, false))
+    }
+
+    /// The second stage: everything but the descriptor and the rejected rows.
+    fn write_rows(
+        &self,
+        staging: &Staging,
+        source: &Source,
+        spill: &Spill,
+        rejects: &Rejects,
+        users: IdSet,
+        items: IdSet,
+    ) -> Result<(RowCounts, Ratings, Written), Error> {
         let threads = self.plan.threads;
         let (users, items) = (users.rank(), items.rank());
-        let split = Split::new(self.plan.holdout, &rejects);
-        let progress = self.console.progress("writing", Some(spill.rows()), "rows");
-        let totals = statistics::renumber(&spill, &users, &items, &split, threads)?;
+        let split = Split::new(self.plan.holdout, rejects);
+        let step = |what: &str| self.console.detail(format!("{:.2} s: {what}", self.start.elapsed().as_secs_f64()));
+        step("renumbering");
+        let totals = statistics::renumber(spill, &users, &items, &split, threads)?;
         let rows = RowCounts {
             read: spill.rows() + rejects.count(),
             train: totals.train_rows,
@@ -150,14 +190,18 @@ impl Job<'_> {
             let fraction = self.plan.holdout.map_or(0.0, |h| h.fraction);
             return Err(Error::AllHeldOut { place: source.shown.clone(), holdout: rows.holdout, fraction });
         }
-        let staging = Staging::new(&self.place, &self.identity(&digest, format));
-        let effects = statistics::fit_effects(&spill, &totals, &split, threads)?;
-        let repeated_pairs = pairs::count_repeated(&spill, totals.user_rows(), items.count(), threads)?;
-        let written = write::write_parts(&staging, &spill, totals.mean, &effects, &split, threads, &progress)?;
-        let map = |file: &str, name: &str, ranks: &ids::Ranks| {
+        step("fitting effects");
+        let effects = statistics::fit_effects(spill, &totals, &split, threads)?;
+        step("counting repeated pairs");
+        let repeated_pairs = pairs::count_repeated(spill, totals.user_rows(), items.count(), threads)?;
+        step("writing");
+        let progress = self.console.progress("writing", Some(spill.rows()), "rows");
+        let written = write::write_parts(staging, spill, totals.mean, &effects, &split, threads, &progress)?;
+        progress.finish();
+        let map = |file: &str, name: &str, ranks: &Ranks| {
             staging.put(file, id_map::encode(name, &ranks.ids()), u64::from(ranks.count()))
         };
-        let ratings = Ratings {
+        let layout = Ratings {
             n_users: users.count(),
             n_items: items.count(),
             mean: totals.mean,
@@ -170,38 +214,12 @@ impl Job<'_> {
             items: map("items.parquet", "item", &items)?,
             baselines: written.baselines,
         };
-        let rejects = match rejects.count() {
-            0 => None,
-            count => Some(staging.put(Rejects::KEY, rejects.csv().to_vec(), count)?),
-        };
-        let descriptor = Descriptor {
-            format: dataset::FORMAT.to_owned(),
-            version: dataset::VERSION,
-            tool: TOOL.to_owned(),
-            name: self.plan.name.clone(),
-            source: Origin {
-                name: source.name.clone(),
-                format: format::name(format.columns.separator).to_owned(),
-                bytes: text_bytes,
-                digest,
-            },
-            layout: Layout::Ratings(ratings),
-            rows,
-            holdout: self.plan.holdout,
-            parts: written.parts,
-            holdout_parts: written.holdout_parts,
-            rejects,
-        };
-        progress.finish();
-        let bytes = self.commit(staging, &descriptor)?;
-        self.summarise(&descriptor);
-        Ok(self.report(rows, bytes, false))
+        Ok((rows, layout, written))
     }
 
     /// What determines the content: see [`Staging::new`].
-    fn identity(&self, source: &Digest, format: TextFormat) -> Digest {
+    fn identity(&self, source: &Digest, format: &str) -> Digest {
         let version = dataset::VERSION;
-        let format = format::name(format.columns.separator);
         let holdout = self.plan.holdout.map(|h| (h.fraction.to_bits(), h.seed));
         digest(format!("{version} {source} {format} {} {holdout:?}", self.plan.name).as_bytes())
     }
