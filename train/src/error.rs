@@ -66,6 +66,14 @@ pub enum Error {
         /// For how long.
         seconds: u64,
     },
+    /// A model that does not fit.
+    #[error("no memory for a model of {bytes} bytes")]
+    Memory {
+        /// What was asked for.
+        bytes: usize,
+        /// The system's own words.
+        source: std::io::Error,
+    },
     /// A signal.
     #[error(transparent)]
     Stopped(#[from] reporting::interrupt::Stopped),
@@ -82,7 +90,7 @@ impl Explain for Error {
             Self::Batch { .. } => ErrorKind::Data,
             Self::Diverged { .. } => ErrorKind::NotConverged,
             Self::Worker { kind, .. } => *kind,
-            Self::Lost { .. } => ErrorKind::Unavailable,
+            Self::Lost { .. } | Self::Memory { .. } => ErrorKind::Unavailable,
             Self::Stopped(stopped) => stopped.kind(),
             Self::Internal(_) => ErrorKind::Internal,
         }
@@ -98,6 +106,7 @@ impl Explain for Error {
             }
             Self::Worker { fix, .. } => fix.clone(),
             Self::Lost { .. } => Some("run the command again".to_owned()),
+            Self::Memory { .. } => Some("choose fewer `--factors`, or a machine with more memory".to_owned()),
             Self::Stopped(stopped) => stopped.fix(),
             Self::Internal(_) => None,
         }

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod control;
 mod error;
 pub mod exchange;
+pub mod memory;
 pub mod output;
 pub mod plan;
 pub mod protocol;
@@ -34,6 +35,7 @@ use control::ControlPlane;
 use control::memory::MemoryControl;
 pub use error::Error;
 use exchange::memory::MemoryExchange;
+use memory::Memory;
 use plan::Plan;
 use protocol::supervisor::{Outcome, Rules};
 use reader::{BatchReader, ReadAhead};
@@ -81,7 +83,8 @@ fn train(plan: &Plan, start: Instant, progress: &Progress) -> Result<(Outcome, R
     let schedule = Schedule::new(n_batches, settings.step_batches);
     let shape = Shape { n_factors: settings.factors as usize, biases: settings.biases };
     let motion = Motion::new(settings.learning_rate, settings.momentum);
-    let replica = Replica::new(settings.seed, shape, motion, ratings.n_users, ratings.n_items);
+    let mut memory = Memory::new(Replica::lines(shape, ratings.n_users, ratings.n_items))?;
+    let replica = Replica::new(settings.seed, shape, motion, ratings.n_users, ratings.n_items, memory.lines());
     let (exchange, control) = (MemoryExchange::default(), MemoryControl::default());
     let rules = Rules {
         n_workers: plan.workers,

@@ -46,12 +46,12 @@ pub fn existing(plan: &Plan) -> Result<Option<TrainReport>, Error> {
         Err(error) => return Err(error.into()),
     };
     let report: Option<TrainReport> = serde_json::from_slice(&bytes).ok();
-    if let Some(mut report) = report.filter(|r| r.format == RUN_FORMAT && r.identity == plan.identity) {
-        if plan.out.get(MODEL).is_ok_and(|model| digest(&model) == report.model_digest) {
-            report.unchanged = true;
-            report.output = plan.out.to_string();
-            return Ok(Some(report));
-        }
+    if let Some(mut report) = report.filter(|r| r.format == RUN_FORMAT && r.identity == plan.identity)
+        && plan.out.get(MODEL).is_ok_and(|model| digest(&model) == report.model_digest)
+    {
+        report.unchanged = true;
+        report.output = plan.out.to_string();
+        return Ok(Some(report));
     }
     if plan.replace {
         plan.out.delete(REPORT)?;

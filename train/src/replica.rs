@@ -7,18 +7,18 @@
 use std::sync::{RwLock, TryLockError};
 
 use schemas::report::Reduce;
-use train_core::factors::{Block, Matrix, Rows, Shape, Side, start};
+use train_core::factors::{Block, Line, Matrix, Rows, Shape, Side, start};
 use train_core::gradient::{Gradient, Model};
 use train_core::lanes::Simd;
 use train_core::nesterov::{Motion, Part, Scratch, apply};
 
 /// The user and item matrices with their momentum, for any number of threads.
 #[derive(Debug)]
-pub struct Replica {
+pub struct Replica<'m> {
     shape: Shape,
     motion: Motion,
-    users: Vec<RwLock<Block>>,
-    items: Vec<RwLock<Block>>,
+    users: Vec<RwLock<Block<'m>>>,
+    items: Vec<RwLock<Block<'m>>>,
 }
 
 /// A model as people use it.
@@ -32,16 +32,26 @@ pub struct Factors {
 
 const LOCK: &str = "no holder of this lock panics";
 
-impl Replica {
-    /// The model at its start.
+impl<'m> Replica<'m> {
+    /// Lines of memory that a model of `n_users` and `n_items` takes.
     #[must_use]
-    pub fn new(seed: u64, shape: Shape, motion: Motion, n_users: u32, n_items: u32) -> Self {
-        let locked = |blocks: Vec<Block>| blocks.into_iter().map(RwLock::new).collect();
+    pub fn lines(shape: Shape, n_users: u32, n_items: u32) -> usize {
+        shape.lines(n_users) + shape.lines(n_items)
+    }
+
+    /// The model at its start, in `memory`.
+    ///
+    /// # Panics
+    /// When `memory` has not [`Replica::lines`].
+    #[must_use]
+    pub fn new(seed: u64, shape: Shape, motion: Motion, n_users: u32, n_items: u32, memory: &'m mut [Line]) -> Self {
+        let (users, items) = memory.split_at_mut(shape.lines(n_users));
+        let locked = |blocks: Vec<Block<'m>>| blocks.into_iter().map(RwLock::new).collect();
         Self {
             shape,
             motion,
-            users: locked(start(seed, Side::User, shape, n_users)),
-            items: locked(start(seed, Side::Item, shape, n_items)),
+            users: locked(start(seed, Side::User, shape, n_users, users)),
+            items: locked(start(seed, Side::Item, shape, n_items, items)),
         }
     }
 
@@ -53,8 +63,8 @@ impl Replica {
         let users: Vec<_> = self.users.iter().map(|b| b.read().expect(LOCK)).collect();
         let items: Vec<_> = self.items.iter().map(|b| b.read().expect(LOCK)).collect();
         assert!(users.iter().chain(&items).all(|b| b.steps() == steps), "every block is after {steps} steps");
-        let users: Vec<&Block> = users.iter().map(|b| &**b).collect();
-        let items: Vec<&Block> = items.iter().map(|b| &**b).collect();
+        let users: Vec<&Block<'_>> = users.iter().map(|b| &**b).collect();
+        let items: Vec<&Block<'_>> = items.iter().map(|b| &**b).collect();
         read(&Model {
             shape: self.shape,
             users: Rows::new(&users),
@@ -66,6 +76,9 @@ impl Replica {
 
     /// Reduces `gradients` (in the order of their slots) and applies them as step number `step`, together with the other
     /// threads that call this for the same step. `first` says where to begin, so that threads meet in the middle.
+    ///
+    /// # Panics
+    /// When another thread has panicked over a block.
     pub fn apply(
         &self,
         simd: Simd,
@@ -115,11 +128,14 @@ impl Replica {
     }
 
     /// A copy of the model as it is after `steps` steps.
+    ///
+    /// # Panics
+    /// When another thread has panicked over a block.
     #[must_use]
     pub fn factors(&self, steps: u32) -> Factors {
-        let matrix = |blocks: &[RwLock<Block>]| {
+        let matrix = |blocks: &[RwLock<Block<'m>>]| {
             let blocks: Vec<_> = blocks.iter().map(|b| b.read().expect(LOCK)).collect();
-            let blocks: Vec<&Block> = blocks.iter().map(|b| &**b).collect();
+            let blocks: Vec<&Block<'_>> = blocks.iter().map(|b| &**b).collect();
             Matrix::of(&blocks, self.shape, &self.motion, steps)
         };
         Factors { users: matrix(&self.users), items: matrix(&self.items) }

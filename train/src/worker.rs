@@ -14,8 +14,8 @@ use train_core::order::{Schedule, epoch_order, worker_of_slot};
 use crate::control::{ControlPlane, Mailbox};
 use crate::error::Error;
 use crate::exchange::UpdateExchange;
+use crate::protocol::envelope;
 use crate::protocol::worker::{Command, Event, Worker};
-use crate::protocol::{Refusal, envelope};
 use crate::reader::{BatchReader, ReadAhead, Ready};
 use crate::replica::{Factors, Replica};
 
@@ -85,7 +85,7 @@ const BUFFERS: usize = 3;
 pub struct Shell<'a> {
     job: Job,
     protocol: Worker,
-    replica: &'a Replica,
+    replica: &'a Replica<'a>,
     exchange: &'a dyn UpdateExchange,
     control: &'a dyn ControlPlane,
     mailbox: Box<dyn Mailbox>,
@@ -107,7 +107,7 @@ impl<'a> Shell<'a> {
     /// When its mailbox cannot be opened.
     pub fn new(
         job: Job,
-        replica: &'a Replica,
+        replica: &'a Replica<'a>,
         exchange: &'a dyn UpdateExchange,
         control: &'a dyn ControlPlane,
         batches: ReadAhead,
@@ -149,13 +149,8 @@ impl<'a> Shell<'a> {
     fn run(&mut self) -> Result<(), Error> {
         let mut events = vec![Event::Launched];
         while let Some(event) = events.pop() {
-            let commands = match self.protocol.handle(event) {
-                Ok(commands) => commands,
-                // A message that is not for us changes nothing.
-                Err(
-                    Refusal::Version { .. } | Refusal::Run { .. } | Refusal::Stale { .. } | Refusal::Unexpected { .. },
-                ) => vec![],
-            };
+            // A message that is refused is not for this worker and changes nothing.
+            let commands = self.protocol.handle(event).unwrap_or_default();
             for command in commands {
                 events.extend(self.carry_out(command)?);
             }

@@ -2,6 +2,8 @@
 //!
 //! Each case runs on a fresh instance that a factory makes. A further implementation adds one line at the bottom.
 
+#![expect(clippy::unwrap_used, reason = "a test stops where something fails")]
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

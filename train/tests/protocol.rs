@@ -1,6 +1,8 @@
 //! Supervisor and workers as pure state machines on a simulated network that delays, reorders between senders and repeats
 //! messages: every run ends, every batch counts once an epoch, and the history does not depend on the network.
 
+#![expect(clippy::unwrap_used, reason = "a test stops where something fails")]
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 

@@ -109,6 +109,9 @@ impl Console {
     }
 
     /// Prints the report line or the error, and gives the exit code.
+    ///
+    /// # Panics
+    /// When the report is no JSON, which no type in `schemas` is.
     pub fn finish<E: Explain>(&self, result: Result<impl serde::Serialize, E>) -> ExitCode {
         match result {
             Ok(report) => {

@@ -104,6 +104,9 @@ impl Progress {
     }
 
     /// Shows `text` behind the numbers.
+    ///
+    /// # Panics
+    /// Never: no holder of the lock panics.
     pub fn message(&self, text: &str) {
         match self.inner.style {
             Style::Hidden => {}

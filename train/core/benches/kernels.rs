@@ -5,7 +5,7 @@ use divan::Bencher;
 use divan::counter::ItemsCount;
 use random::Stream;
 use train_core::batch::{Arranger, RatingBatch};
-use train_core::factors::{Block, Rows, Shape, Side, start};
+use train_core::factors::{Block, Line, Rows, Shape, Side, start};
 use train_core::gradient::{Gradient, Model, Scratch, gradient, squared_error};
 use train_core::lanes::Simd;
 use train_core::nesterov::{self, Motion, Part, apply};
@@ -49,8 +49,9 @@ fn batches() -> Vec<RatingBatch> {
         .collect()
 }
 
-fn matrices() -> (Vec<Block>, Vec<Block>) {
-    (start(8, Side::User, SHAPE, N_USERS), start(8, Side::Item, SHAPE, N_ITEMS))
+fn matrices() -> (Vec<Block<'static>>, Vec<Block<'static>>) {
+    let memory = |rows| vec![Line::default(); SHAPE.lines(rows)].leak();
+    (start(8, Side::User, SHAPE, N_USERS, memory(N_USERS)), start(8, Side::Item, SHAPE, N_ITEMS, memory(N_ITEMS)))
 }
 
 #[divan::bench]

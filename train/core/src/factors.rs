@@ -53,6 +53,12 @@ impl Shape {
         *ROW_LANES.iter().find(|&&lanes| lanes >= needed).expect("the most factors fit the widest row")
     }
 
+    /// Lines that `n_rows` rows take.
+    #[must_use]
+    pub fn lines(&self, n_rows: u32) -> usize {
+        self.lanes() * n_rows as usize
+    }
+
     /// The place of the bias in a row of `side`; the other place next to the factors is the constant.
     fn bias_place(&self, side: Side) -> usize {
         self.n_factors + usize::from(side == Side::Item)
@@ -70,7 +76,7 @@ impl Shape {
 }
 
 /// Eight parameters and their velocities, in one cache line.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C, align(64))]
 pub struct Line {
     /// Parameters.
@@ -82,16 +88,16 @@ pub struct Line {
 /// Up to [`BLOCK_ROWS`] consecutive rows of one matrix.
 ///
 /// Rows are updated lazily: row `i` is as after `stamps[i]` steps, and its motion since then is known in closed form.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Block {
+#[derive(Debug, PartialEq)]
+pub struct Block<'m> {
     pub(crate) side: Side,
     pub(crate) first_row: u32,
-    pub(crate) lines: Vec<Line>,
+    pub(crate) lines: &'m mut [Line],
     pub(crate) stamps: Vec<u32>,
     pub(crate) steps: u32,
 }
 
-impl Block {
+impl Block<'_> {
     /// How many steps were applied to this block.
     #[must_use]
     pub const fn steps(&self) -> u32 {
@@ -99,11 +105,14 @@ impl Block {
     }
 }
 
-/// The matrix of `n_rows` rows at its start: factors drawn from `N(0, 0.1^2)`, biases 0, velocities 0.
+/// The matrix of `n_rows` rows in `memory` at its start: factors drawn from `N(0, 0.1^2)`, biases 0, velocities 0.
 ///
 /// Row `i` comes from a stream of its own, so it does not depend on the number of rows, nor on who makes it.
+///
+/// # Panics
+/// As [`from_rows`].
 #[must_use]
-pub fn start(seed: u64, side: Side, shape: Shape, n_rows: u32) -> Vec<Block> {
+pub fn start(seed: u64, side: Side, shape: Shape, n_rows: u32, memory: &mut [Line]) -> Vec<Block<'_>> {
     let stream = Stream::new(seed, if side == Side::User { "user factors" } else { "item factors" });
     let row = |i: u32, row: &mut [f32]| {
         let mut stream = stream.at(u64::from(i));
@@ -115,40 +124,50 @@ pub fn start(seed: u64, side: Side, shape: Shape, n_rows: u32) -> Vec<Block> {
             }
         }
     };
-    from_rows(side, shape, n_rows, row)
+    from_rows(side, shape, n_rows, memory, row)
 }
 
-/// The matrix whose row `i` has the factors and, if the shape has biases, the bias that `fill` writes into a zeroed slice of
-/// `n_factors + 1` floats.
-pub fn from_rows(side: Side, shape: Shape, n_rows: u32, fill: impl Fn(u32, &mut [f32])) -> Vec<Block> {
+/// The matrix in `memory` whose row `i` has the factors and, if the shape has biases, the bias that `fill` writes into a zeroed
+/// slice of `n_factors + 1` floats.
+///
+/// # Panics
+/// When `memory` has not the [`Shape::lines`] of `n_rows` rows.
+pub fn from_rows(
+    side: Side,
+    shape: Shape,
+    n_rows: u32,
+    memory: &mut [Line],
+    fill: impl Fn(u32, &mut [f32]),
+) -> Vec<Block<'_>> {
+    assert!(memory.len() == shape.lines(n_rows), "the memory fits the rows");
     let lanes = shape.lanes();
-    let mut blocks = Vec::new();
     let mut row = vec![0.0f32; shape.n_factors + 1];
     let mut padded = vec![0.0f32; lanes * LANES];
-    for first_row in (0..n_rows).step_by(BLOCK_ROWS) {
-        let rows = (n_rows - first_row).min(BLOCK_ROWS as u32);
-        let mut lines = Vec::with_capacity(rows as usize * lanes);
-        for i in first_row..first_row + rows {
-            row.fill(0.0);
-            fill(i, &mut row);
-            padded.fill(0.0);
-            padded[..shape.n_factors].copy_from_slice(&row[..shape.n_factors]);
-            if shape.biases {
-                padded[shape.bias_place(side)] = row[shape.n_factors];
-                padded[shape.constant_place(side)] = 1.0;
-            }
-            let (values, _) = padded.as_chunks::<LANES>();
-            lines.extend(values.iter().map(|&value| Line { value, velocity: [0.0; LANES] }));
+    for (i, lines) in (0..).zip(memory.chunks_exact_mut(lanes)) {
+        row.fill(0.0);
+        fill(i, &mut row);
+        padded.fill(0.0);
+        padded[..shape.n_factors].copy_from_slice(&row[..shape.n_factors]);
+        if shape.biases {
+            padded[shape.bias_place(side)] = row[shape.n_factors];
+            padded[shape.constant_place(side)] = 1.0;
         }
-        blocks.push(Block { side, first_row, lines, stamps: vec![0; rows as usize], steps: 0 });
+        for (line, &value) in lines.iter_mut().zip(padded.as_chunks::<LANES>().0) {
+            *line = Line { value, velocity: [0.0; LANES] };
+        }
     }
-    blocks
+    let block = |(i, lines): (u32, _)| {
+        let lines: &mut [Line] = lines;
+        let stamps = vec![0; lines.len() / lanes];
+        Block { side, first_row: i * BLOCK_ROWS as u32, lines, stamps, steps: 0 }
+    };
+    (0..).zip(memory.chunks_mut(BLOCK_ROWS * lanes)).map(block).collect()
 }
 
 /// Read access to all rows of one matrix.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<'a> {
-    blocks: &'a [&'a Block],
+    blocks: &'a [&'a Block<'a>],
 }
 
 impl<'a> Rows<'a> {
@@ -157,7 +176,7 @@ impl<'a> Rows<'a> {
     /// # Panics
     /// When a block is not where its rows belong.
     #[must_use]
-    pub fn new(blocks: &'a [&'a Block]) -> Self {
+    pub fn new(blocks: &'a [&'a Block<'a>]) -> Self {
         assert!(
             blocks.iter().enumerate().all(|(i, b)| b.first_row as usize == i * BLOCK_ROWS),
             "blocks are in order and complete"
@@ -199,7 +218,7 @@ pub struct Matrix {
 impl Matrix {
     /// The rows as they are after `steps` steps.
     #[must_use]
-    pub fn of(blocks: &[&Block], shape: Shape, motion: &crate::nesterov::Motion, steps: u32) -> Self {
+    pub fn of(blocks: &[&Block<'_>], shape: Shape, motion: &crate::nesterov::Motion, steps: u32) -> Self {
         let lanes = shape.lanes();
         let mut matrix = Self::default();
         let mut row = vec![0.0f32; lanes * LANES];
@@ -227,7 +246,8 @@ mod tests {
         let shape = Shape { n_factors: 21, biases: true };
         let motion = crate::nesterov::Motion::new(1.0, 0.8);
         let matrix = |n| {
-            let blocks = start(8, Side::Item, shape, n);
+            let mut memory = vec![Line::default(); shape.lines(n)];
+            let blocks = start(8, Side::Item, shape, n, &mut memory);
             Matrix::of(&blocks.iter().collect::<Vec<_>>(), shape, &motion, 0)
         };
         let (small, large) = (matrix(1000), matrix(3000));
@@ -238,8 +258,9 @@ mod tests {
         let sd = (large.factors.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / n).sqrt();
         assert!(mean.abs() < 0.1 * 5.0 / n.sqrt(), "{mean}");
         assert!((sd - 0.1).abs() < 0.1 * 5.0 / (2.0 * n).sqrt(), "{sd}");
-        let users = start(8, Side::User, shape, 1);
-        assert_ne!(users[0].lines, start(8, Side::Item, shape, 1)[0].lines);
+        let (mut users, mut items) = (vec![Line::default(); shape.lines(1)], vec![Line::default(); shape.lines(1)]);
+        assert_ne!(start(8, Side::User, shape, 1, &mut users), start(8, Side::Item, shape, 1, &mut items));
+        assert_ne!(users, items);
     }
 
     #[test]

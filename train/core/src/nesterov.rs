@@ -120,7 +120,7 @@ pub fn apply(
     motion: &Motion,
     step: u32,
     parts: &[Part<'_>],
-    block: &mut Block,
+    block: &mut Block<'_>,
     scratch: &mut Scratch,
 ) {
     assert!(block.steps == step, "block after {} steps cannot take step {step}", block.steps);
@@ -131,7 +131,7 @@ pub fn apply(
 
 kernel! {
     fn apply_kernel(
-        lanes, motion: &Motion, step: u32, parts: &[Part<'_>], block: &mut Block, scratch: &mut Scratch,
+        lanes, motion: &Motion, step: u32, parts: &[Part<'_>], block: &mut Block<'_>, scratch: &mut Scratch,
     ) -> () = apply_body
 }
 
@@ -140,7 +140,7 @@ fn apply_body<const N: usize>(
     motion: &Motion,
     step: u32,
     parts: &[Part<'_>],
-    block: &mut Block,
+    block: &mut Block<'_>,
     scratch: &mut Scratch,
 ) {
     collect::<N>(parts, block, scratch);
@@ -171,7 +171,7 @@ fn apply_body<const N: usize>(
 /// Lists, for each row of the block, where its gradients are, in the order of the slots, and asks for the row's lines: the
 /// rows of a block that a step touches fit the second-level cache.
 #[inline(always)]
-fn collect<const N: usize>(parts: &[Part<'_>], block: &Block, scratch: &mut Scratch) {
+fn collect<const N: usize>(parts: &[Part<'_>], block: &Block<'_>, scratch: &mut Scratch) {
     let Scratch { heads, entries, .. } = scratch;
     heads.clear();
     heads.resize(block.stamps.len(), (0, 0));

@@ -1,20 +1,27 @@
 //! Matrix factorisation against PyTorch, against its textbook form, and against finite differences.
 
+#![expect(clippy::unwrap_used, reason = "a test stops where something fails")]
+
 use proptest::prelude::*;
 use serde::Deserialize;
 use train_core::batch::{Arranger, RatingBatch};
 use train_core::dense::{DensePmf, Row};
-use train_core::factors::{BLOCK_ROWS, Block, Matrix, Rows, Shape, Side, from_rows};
+use train_core::factors::{BLOCK_ROWS, Block, Line, Matrix, Rows, Shape, Side, from_rows};
 use train_core::gradient::{Gradient, Model, Scratch, gradient, squared_error};
 use train_core::lanes::Simd;
 use train_core::nesterov::{self, Motion, Part, apply};
+
+/// Memory for so many rows, for as long as the test runs.
+fn memory(shape: Shape, rows: usize) -> &'static mut [Line] {
+    vec![Line::default(); shape.lines(rows as u32)].leak()
+}
 
 /// The fast form, driven the way a worker drives it.
 struct Lazy {
     shape: Shape,
     motion: Motion,
-    users: Vec<Block>,
-    items: Vec<Block>,
+    users: Vec<Block<'static>>,
+    items: Vec<Block<'static>>,
     steps: u32,
     simd: Simd,
 }
@@ -23,7 +30,7 @@ impl Lazy {
     fn new(shape: Shape, motion: Motion, users: &[f64], items: &[f64], simd: Simd) -> Self {
         let d = shape.n_factors;
         let blocks = |side, rows: &[f64]| {
-            from_rows(side, shape, (rows.len() / d) as u32, |i, row| {
+            from_rows(side, shape, (rows.len() / d) as u32, memory(shape, rows.len() / d), |i, row| {
                 row[..d].iter_mut().zip(&rows[i as usize * d..]).for_each(|(x, &start)| *x = start as f32);
             })
         };
@@ -244,8 +251,7 @@ proptest! {
                         _ => &mut model.item_biases[i],
                     };
                     *place += change;
-                    let loss = model.loss(&rows, l2);
-                    loss
+                    model.loss(&rows, l2)
                 };
                 let (up, _, down) = (at(h), at(-h), at(-h));
                 at(h);
@@ -293,7 +299,7 @@ fn the_reduction_tree_is_that_of_the_slots() {
         })
         .collect();
     let sum = |slots: &[u32]| {
-        let mut block = from_rows(Side::User, shape, 1, |_, _| {});
+        let mut block = from_rows(Side::User, shape, 1, memory(shape, 1), |_, _| {});
         let parts: Vec<_> =
             slots.iter().map(|&slot| Part { slot, weight: 1.0, gradients: &gradients[slot as usize] }).collect();
         apply(Simd::detect(), shape, &motion, 0, &parts, &mut block[0], &mut nesterov::Scratch::default());
