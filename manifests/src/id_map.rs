@@ -7,6 +7,7 @@ use arrow_schema::{DataType, Field, Schema};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::file::properties::WriterProperties;
 
 /// The table of `ids`, where row `i` says that number `i` stands for `ids[i]`. Columns: `name` and `name_id`.
 ///
@@ -23,10 +24,17 @@ pub fn encode(name: &str, ids: &[u32]) -> Vec<u8> {
     let batch =
         RecordBatch::try_new(Arc::new(Schema::new(fields.to_vec())), columns).expect("the columns fit the schema");
     let mut bytes = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), None).expect("the schema is writable");
+    let mut writer =
+        ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties())).expect("the schema is writable");
     writer.write(&batch).expect("writing Parquet to memory does not fail");
     writer.close().expect("writing Parquet to memory does not fail");
     bytes
+}
+
+/// How small tables are written: the same bytes whichever version of the Parquet library writes them.
+#[must_use]
+pub fn properties() -> WriterProperties {
+    WriterProperties::builder().set_created_by("gristmill".to_owned()).build()
 }
 
 /// The source's ids in order of their number.

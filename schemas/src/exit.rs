@@ -16,7 +16,7 @@ pub enum ErrorKind {
     Config,
     /// The output exists with different content.
     Conflict,
-    /// Training diverged, or ended without reaching the loss that was asked for.
+    /// Training diverged.
     NotConverged,
     /// Storage or a service failed; trying again may help.
     Unavailable,
@@ -77,7 +77,7 @@ Exit codes:
   3    bad input data
   4    invalid or incompatible descriptor, manifest or setting
   5    the output exists with different content
-  6    training diverged, or missed the loss that was asked for
+  6    training diverged
   75   storage or a service failed; trying again may help
   130  interrupted (SIGINT)
   143  terminated (SIGTERM)";

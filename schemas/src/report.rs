@@ -12,7 +12,7 @@ pub struct PrepReport {
     pub tool: String,
     /// The place of the dataset.
     pub output: String,
-    /// The descriptor's key under `output`, or the file that `prep generate` wrote.
+    /// The descriptor's key under `output`.
     pub descriptor: String,
     /// True when the same dataset was already there and nothing was written.
     pub unchanged: bool,

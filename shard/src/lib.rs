@@ -67,7 +67,7 @@ fn identity(plan: &Plan) -> Digest {
 fn make(plan: &Plan, identity: &Digest, console: &Console) -> Result<(Manifest, Digest, u64), Error> {
     let descriptor = &plan.dataset.descriptor;
     let Layout::Ratings(layout) = &descriptor.layout;
-    let staging = Staging::new(&plan.out, identity);
+    let staging = Staging::new(&plan.out, &plan.manifest_place, &plan.manifest_key, identity);
     // First, because it is quick and tells whether the place can be written to.
     let users = copy(plan, &staging, &layout.users, "users.parquet")?;
     let items = copy(plan, &staging, &layout.items, "items.parquet")?;
@@ -93,7 +93,7 @@ fn make(plan: &Plan, identity: &Digest, console: &Console) -> Result<(Manifest, 
     let mut text = serde_json::to_vec_pretty(&manifest).expect("a manifest is JSON");
     text.push(b'\n');
     let (digest, bytes) = (digest(&text), objects(&manifest).map(|o| o.bytes).sum::<u64>() + text.len() as u64);
-    staging.commit(&plan.manifest_place, &plan.manifest_key, text, plan.replace)?;
+    staging.commit(text, plan.replace)?;
     Ok((manifest, digest, bytes))
 }
 

@@ -1,1 +1,1 @@
-//! x
+//! Tests of the whole: nothing lives here, the tests are in `tests/`.

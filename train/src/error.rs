@@ -43,8 +43,8 @@ pub enum Error {
         step_batches: u32,
         /// The momentum of the run.
         momentum: f64,
-        /// A learning rate that is safe for this manifest.
-        safe: f64,
+        /// A learning rate to try: the default for this data, or a quarter of the one that failed.
+        safer: f64,
     },
     /// A worker that could not go on.
     #[error("worker {worker}: {error}")]
@@ -64,6 +64,12 @@ pub enum Error {
         /// Which.
         workers: Vec<u32>,
         /// For how long.
+        seconds: u64,
+    },
+    /// Storage that does not answer.
+    #[error("a mini-batch could not be read within {seconds} seconds")]
+    Slow {
+        /// How long was waited.
         seconds: u64,
     },
     /// A model that does not fit.
@@ -90,7 +96,7 @@ impl Explain for Error {
             Self::Batch { .. } => ErrorKind::Data,
             Self::Diverged { .. } => ErrorKind::NotConverged,
             Self::Worker { kind, .. } => *kind,
-            Self::Lost { .. } | Self::Memory { .. } => ErrorKind::Unavailable,
+            Self::Lost { .. } | Self::Slow { .. } | Self::Memory { .. } => ErrorKind::Unavailable,
             Self::Stopped(stopped) => stopped.kind(),
             Self::Internal(_) => ErrorKind::Internal,
         }
@@ -101,11 +107,11 @@ impl Explain for Error {
             Self::Usage { fix, .. } => Some(fix.clone()),
             Self::Stored(error) => error.fix(),
             Self::Batch { .. } => Some("make the shards anew with `shard --replace`".to_owned()),
-            Self::Diverged { safe, .. } => {
-                Some(format!("lower the learning rate: `--learning-rate {safe}` is the default for this data"))
+            Self::Diverged { safer, .. } => {
+                Some(format!("lower the learning rate, for example `--learning-rate {safer}`"))
             }
             Self::Worker { fix, .. } => fix.clone(),
-            Self::Lost { .. } => Some("run the command again".to_owned()),
+            Self::Lost { .. } | Self::Slow { .. } => Some("run the command again".to_owned()),
             Self::Memory { .. } => Some("choose fewer `--factors`, or a machine with more memory".to_owned()),
             Self::Stopped(stopped) => stopped.fix(),
             Self::Internal(_) => None,

@@ -167,7 +167,7 @@ fn conclude(
             learning_rate: plan.settings.learning_rate,
             step_batches: plan.settings.step_batches,
             momentum: plan.settings.momentum,
-            safe: plan.safe_learning_rate,
+            safer: plan.safe_learning_rate.min(plan.settings.learning_rate / 4.0),
         }),
         Outcome::Failed { worker, kind, error, fix } => {
             // The worker's own error says more than its message about it.

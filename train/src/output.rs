@@ -48,13 +48,13 @@ pub fn existing(plan: &Plan) -> Result<Option<TrainReport>, Error> {
     let report: Option<TrainReport> = serde_json::from_slice(&bytes).ok();
     if let Some(mut report) = report.filter(|r| r.format == RUN_FORMAT && r.identity == plan.identity)
         && plan.out.get(MODEL).is_ok_and(|model| digest(&model) == report.model_digest)
+        && [USERS, ITEMS, HISTORY, TIMINGS].iter().all(|key| matches!(plan.out.size(key), Ok(Some(_))))
     {
         report.unchanged = true;
         report.output = plan.out.to_string();
         return Ok(Some(report));
     }
     if plan.replace {
-        plan.out.delete(REPORT)?;
         return Ok(None);
     }
     Err(manifests::Error::Conflict { place: plan.out.show(REPORT) }.into())
@@ -105,6 +105,7 @@ pub fn write(
     let Outcome::Finished { reason, steps, best } = outcome else {
         return Err(Error::Internal("only a finished run is written".to_owned()));
     };
+    plan.out.delete(REPORT)?;
     let model = safetensors(plan, factors)?;
     let model_digest = digest(&model);
     plan.out.put(MODEL, model)?;
@@ -251,7 +252,8 @@ fn table(plan: &Plan, name: &str, map: &Object, matrix: &Matrix) -> Result<Vec<u
     let internal = |e: &dyn std::fmt::Display| Error::Internal(e.to_string());
     let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(|e| internal(&e))?;
     let mut bytes = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), None).map_err(|e| internal(&e))?;
+    let mut writer =
+        ArrowWriter::try_new(&mut bytes, batch.schema(), Some(id_map::properties())).map_err(|e| internal(&e))?;
     writer.write(&batch).map_err(|e| internal(&e))?;
     writer.close().map_err(|e| internal(&e))?;
     Ok(bytes)

@@ -19,7 +19,7 @@ pub struct Plan {
     pub shards: Shards,
     /// What the result depends on besides the manifest.
     pub settings: PmfSettings,
-    /// The learning rate that is safe for this manifest and step.
+    /// The learning rate that is used when none is given.
     pub safe_learning_rate: f64,
     /// Worker threads.
     pub workers: u32,
@@ -165,7 +165,7 @@ fn check(s: &PmfSettings) -> Result<(), Error> {
     }
     if !(s.learning_rate > 0.0 && s.learning_rate <= 1e6) {
         return Err(usage(
-            format!("--learning-rate {} is not in 0..=1e6", s.learning_rate),
+            format!("--learning-rate {} is not above 0 and at most 1e6", s.learning_rate),
             "leave it out for the default",
         ));
     }

@@ -1,9 +1,10 @@
 //! Reads mini-batches: from storage, checked against the manifest, decoded and arranged for the kernels; ahead of their use,
 //! in a thread of its own.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use manifests::load::{self, Shards};
 use manifests::ratings::{RatingRows, decode};
@@ -74,7 +75,7 @@ pub struct ReadAhead {
 }
 
 impl ReadAhead {
-    /// Starts to read the training batches whose indices `wanted` yields, at most `depth` ahead, in a thread of `scope`.
+    /// Starts to read the training batches whose indices `wanted` yields, `depth` ahead and one in hand, in a thread of `scope`.
     pub fn start<'scope>(
         scope: &'scope std::thread::Scope<'scope, '_>,
         mut reader: BatchReader,
@@ -87,7 +88,9 @@ impl ReadAhead {
             for index in wanted {
                 let mut ready = used_out.try_recv().unwrap_or_default();
                 let object = reader.shards.manifest.batches[index as usize].clone();
-                let result = reader.read(&object, &mut ready).map(|()| ready);
+                let read = AssertUnwindSafe(|| reader.read(&object, &mut ready));
+                let panicked = |_| Err(Error::Internal(format!("the reader panicked over {}", object.key)));
+                let result = catch_unwind(read).unwrap_or_else(panicked).map(|()| ready);
                 let failed = result.is_err();
                 // The worker has gone, or has been told that a batch cannot be read.
                 if ready_in.send(result).is_err() || failed {
@@ -98,15 +101,12 @@ impl ReadAhead {
         Self { ready, used }
     }
 
-    /// The next batch.
+    /// The next batch, for which it waits `wait` at most.
     ///
     /// # Errors
-    /// When it could not be read.
-    ///
-    /// # Panics
-    /// When more batches are asked for than were wanted.
-    pub fn next(&self) -> Result<Ready, Error> {
-        self.ready.recv().expect("the reader lives until it has failed or is no longer needed")
+    /// When it could not be read, or not in time.
+    pub fn next(&self, wait: Duration) -> Result<Ready, Error> {
+        self.ready.recv_timeout(wait).unwrap_or_else(|_| Err(Error::Slow { seconds: wait.as_secs() }))
     }
 
     /// Gives a batch's buffers back.

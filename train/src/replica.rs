@@ -1,8 +1,9 @@
 //! The model that the worker threads of one process share: every block of rows behind a lock of its own.
 //!
-//! In the gradient phase all threads read all blocks. In the apply phase each thread takes whichever blocks are free and not
-//! yet at the next step; a block that another thread holds is being done by it. Nobody enters the apply phase before all
-//! gradients of the step were published, that is, before all readers have let go.
+//! In the gradient phase all threads read all blocks. In the apply phase each thread first takes whichever blocks are free and
+//! not yet at the next step, then waits for those that another thread held and sees that they are done. Nobody enters the
+//! apply phase before all gradients of the step were published, that is, before all readers have let go; and whoever leaves it
+//! knows that every block is at the next step.
 
 use std::sync::{RwLock, TryLockError};
 
@@ -106,18 +107,25 @@ impl<'m> Replica<'m> {
         };
         let (user_parts, item_parts) = (parts(Side::User), parts(Side::Item));
         let n_blocks = self.users.len() + self.items.len();
+        let mut take = |block: &mut Block<'_>, parts: &[Part<'_>]| {
+            if block.steps() == step {
+                apply(simd, self.shape, &self.motion, step, parts, block, scratch);
+            }
+        };
+        let mut held = Vec::new();
         for i in (first..n_blocks).chain(0..first.min(n_blocks)) {
             let (lock, parts) = match i.checked_sub(self.users.len()) {
                 None => (&self.users[i], &user_parts),
                 Some(i) => (&self.items[i], &item_parts),
             };
             match lock.try_write() {
-                Ok(mut block) if block.steps() == step => {
-                    apply(simd, self.shape, &self.motion, step, parts, &mut block, scratch)
-                }
-                Ok(_) | Err(TryLockError::WouldBlock) => {}
+                Ok(mut block) => take(&mut block, parts),
+                Err(TryLockError::WouldBlock) => held.push((lock, parts)),
                 Err(TryLockError::Poisoned(_)) => panic!("{LOCK}"),
             }
+        }
+        for (lock, parts) in held {
+            take(&mut lock.write().expect(LOCK), parts);
         }
     }
 
@@ -135,6 +143,7 @@ impl<'m> Replica<'m> {
     pub fn factors(&self, steps: u32) -> Factors {
         let matrix = |blocks: &[RwLock<Block<'m>>]| {
             let blocks: Vec<_> = blocks.iter().map(|b| b.read().expect(LOCK)).collect();
+            assert!(blocks.iter().all(|b| b.steps() == steps), "every block is after {steps} steps");
             let blocks: Vec<&Block<'_>> = blocks.iter().map(|b| &**b).collect();
             Matrix::of(&blocks, self.shape, &self.motion, steps)
         };

@@ -202,7 +202,7 @@ impl<'a> Shell<'a> {
         self.timings = StepTimings { step, decision_us, ..StepTimings::default() };
         let mut losses = Vec::new();
         for slot in self.job.slots(step) {
-            let ready = self.batches.next()?;
+            let ready = self.batches.next(self.job.wait_max)?;
             self.timings.batch_wait_us += micros(&mut self.step_over);
             self.timings.fetch_us += ready.fetch_us;
             self.timings.decode_us += ready.decode_us;

@@ -140,7 +140,7 @@ impl Job<'_> {
         let Ingested { digest, text_bytes, spill, rejects, users, items } = ingested;
         let format = format::name(format.columns.separator);
         self.console.detail(format!("{}: {format}, {text_bytes} bytes of text, {digest}", source.shown));
-        let staging = Staging::new(&self.place, &self.identity(&digest, format));
+        let staging = Staging::new(&self.place, &self.place, DESCRIPTOR_KEY, &self.identity(&digest, format));
         let (rows, layout, written) = self.write_rows(&staging, source, &spill, &rejects, users, items)?;
         let rejects = match rejects.count() {
             0 => None,
@@ -234,7 +234,7 @@ impl Job<'_> {
         let bytes: u64 = objects.chain([&ratings.users, &ratings.items]).map(bytes_of).sum();
         let bytes = bytes + json.len() as u64;
         reporting::interrupt::check()?;
-        staging.commit(&self.place, DESCRIPTOR_KEY, json, self.plan.replace)?;
+        staging.commit(json, self.plan.replace)?;
         Ok(bytes)
     }
 
@@ -284,6 +284,12 @@ impl Job<'_> {
         let seconds = self.start.elapsed().as_secs_f64();
         let rate = count((d.rows.read as f64 / seconds) as u64);
         say(format!("wrote {} in {seconds:.1} s ({rate} rows/s)", self.place));
-        say(format!("next: shard {} --batch 12000", self.place));
+        // Small sets need many steps an epoch to get anywhere, large ones few objects.
+        let batch = match d.rows.train {
+            0..500_000 => 1000,
+            500_000..5_000_000 => 4000,
+            5_000_000.. => 12_000,
+        };
+        say(format!("next: shard {} --batch {batch}", self.place));
     }
 }

@@ -36,7 +36,7 @@ const MEAN: f64 = 3.5;
 /// Writes the dataset to `folder`. Users ascend over the rows; few items have most of the ratings.
 pub(crate) fn prepare(folder: &Path, spec: Spec) {
     let place = Place::parse(folder.to_str().unwrap()).unwrap();
-    let staging = Staging::new(&place, &digest(format!("{spec:?}").as_bytes()));
+    let staging = Staging::new(&place, &place, DESCRIPTOR_KEY, &digest(format!("{spec:?}").as_bytes()));
     let parts = parts(&staging, "part", spec, spec.rows);
     let holdout_parts = parts_of_holdout(&staging, spec);
     let map = |name: &str, count: u32| {
@@ -76,7 +76,7 @@ pub(crate) fn prepare(folder: &Path, spec: Spec) {
         rejects: None,
     };
     let text = serde_json::to_vec_pretty(&descriptor).unwrap();
-    staging.commit(&place, DESCRIPTOR_KEY, text, true).unwrap();
+    staging.commit(text, true).unwrap();
     load::dataset(&place).unwrap();
 }
 

@@ -215,6 +215,9 @@ impl Supervisor {
         if envelope.incarnation < member.incarnation {
             return Err(Refusal::Stale { sender, found: envelope.incarnation, current: member.incarnation });
         }
+        if matches!(envelope.message, Message::Proceed { .. } | Message::Abort) {
+            return Err(Refusal::Unexpected { sender });
+        }
         member.incarnation = envelope.incarnation;
         member.heard = now;
         match envelope.message {
@@ -253,7 +256,7 @@ impl Supervisor {
                 Ok(commands)
             }
             Message::Failed { kind, error, fix } => Ok(self.fail(Outcome::Failed { worker, kind, error, fix })),
-            Message::Proceed { .. } | Message::Abort => Err(Refusal::Unexpected { sender }),
+            Message::Proceed { .. } | Message::Abort => unreachable!("refused above"),
         }
     }
 
