@@ -87,6 +87,7 @@ fn train(plan: &Plan, start: Instant, progress: &Progress) -> Result<(Outcome, R
         n_workers: plan.workers,
         schedule,
         n_holdout_batches,
+        holdout_mean_rmse: ratings.baselines.holdout.map_or(0.0, |baseline| baseline.mean),
         max_epochs: plan.limits.max_epochs,
         max_time: plan.limits.max_time,
         target_loss: plan.limits.target_loss,
