@@ -59,13 +59,14 @@ pub fn run(plan: &Plan, console: &Console) -> Result<TrainReport, Error> {
         console.note(format!("{} is already there, unchanged", plan.out));
         return Ok(report);
     }
+    let ids = output::prepare(plan)?;
     output::announce(plan, console);
     let progress =
         console.progress("training", Some(plan.shards.manifest.rows.saturating_mul(plan.limits.max_epochs)), "ratings");
     let result = train(plan, start, &progress);
     progress.finish();
     let (outcome, records, factors) = result?;
-    let report = output::write(plan, outcome, &records, &factors, start)?;
+    let report = output::write(plan, outcome, &records, &factors, ids, start)?;
     output::summarise(plan, &report, console);
     Ok(report)
 }
