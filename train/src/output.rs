@@ -34,6 +34,8 @@ pub const HISTORY: &str = "history.csv";
 pub const TIMINGS: &str = "timings.csv";
 /// The report; without it there is no run.
 pub const REPORT: &str = "report.json";
+/// Shows that the place can be written to; there for a moment only.
+const PROBE: &str = "probe.tmp";
 
 /// The report of the very same run when it is already there, whole.
 ///
@@ -54,7 +56,6 @@ pub fn existing(plan: &Plan) -> Result<Option<TrainReport>, Error> {
         }
     }
     if plan.replace {
-        plan.out.delete(REPORT)?;
         return Ok(None);
     }
     Err(manifests::Error::Conflict { place: plan.out.show(REPORT) }.into())
@@ -74,8 +75,8 @@ pub struct Ids {
 pub fn prepare(plan: &Plan) -> Result<Ids, Error> {
     let ratings = plan.ratings();
     let ids = Ids { users: ids(plan, "user", &ratings.users)?, items: ids(plan, "item", &ratings.items)? };
-    plan.out.put(HISTORY, Vec::new())?;
-    plan.out.delete(HISTORY)?;
+    plan.out.put(PROBE, Vec::new())?;
+    plan.out.delete(PROBE)?;
     Ok(ids)
 }
 
@@ -137,6 +138,10 @@ pub fn write(
     };
     let model = safetensors(plan, factors)?;
     let model_digest = digest(&model);
+    // From here on a run that is replaced is no longer whole.
+    if plan.replace {
+        plan.out.delete(REPORT)?;
+    }
     plan.out.put(MODEL, model)?;
     plan.out.put(USERS, table(plan, "user", ids.users, &factors.users)?)?;
     plan.out.put(ITEMS, table(plan, "item", ids.items, &factors.items)?)?;
