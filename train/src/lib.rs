@@ -61,13 +61,14 @@ pub fn run(plan: &Plan, console: &Console) -> Result<TrainReport, Error> {
         console.note(format!("{} is already there, unchanged", plan.out));
         return Ok(report);
     }
+    let ids = output::prepare(plan)?;
     output::announce(plan, console);
     let progress =
         console.progress("training", Some(plan.shards.manifest.rows.saturating_mul(plan.limits.max_epochs)), "ratings");
     let result = train(plan, start, &progress);
     progress.finish();
     let (outcome, records, factors) = result?;
-    let report = output::write(plan, outcome, &records, &factors, start)?;
+    let report = output::write(plan, outcome, &records, &factors, ids, start)?;
     output::summarise(plan, &report, console);
     Ok(report)
 }
@@ -90,6 +91,7 @@ fn train(plan: &Plan, start: Instant, progress: &Progress) -> Result<(Outcome, R
         n_workers: plan.workers,
         schedule,
         n_holdout_batches,
+        holdout_mean_rmse: ratings.baselines.holdout.map_or(0.0, |baseline| baseline.mean),
         max_epochs: plan.limits.max_epochs,
         max_time: plan.limits.max_time,
         target_loss: plan.limits.target_loss,

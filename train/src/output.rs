@@ -34,6 +34,8 @@ pub const HISTORY: &str = "history.csv";
 pub const TIMINGS: &str = "timings.csv";
 /// The report; without it there is no run.
 pub const REPORT: &str = "report.json";
+/// Shows that the place can be written to; there for a moment only.
+const PROBE: &str = "probe.tmp";
 
 /// The report of the very same run when it is already there, whole.
 ///
@@ -58,6 +60,35 @@ pub fn existing(plan: &Plan) -> Result<Option<TrainReport>, Error> {
         return Ok(None);
     }
     Err(manifests::Error::Conflict { place: plan.out.show(REPORT) }.into())
+}
+
+/// The source's ids, in order of their number in the model.
+#[derive(Clone, Debug)]
+pub struct Ids {
+    users: Vec<u32>,
+    items: Vec<u32>,
+}
+
+/// Makes sure, before hours are spent on a model, that it can be saved: reads the id maps and tries to write to the place.
+///
+/// # Errors
+/// When an id map is missing or wrong, or the place cannot be written to.
+pub fn prepare(plan: &Plan) -> Result<Ids, Error> {
+    let ratings = plan.ratings();
+    let ids = Ids { users: ids(plan, "user", &ratings.users)?, items: ids(plan, "item", &ratings.items)? };
+    plan.out.put(PROBE, Vec::new())?;
+    plan.out.delete(PROBE)?;
+    Ok(ids)
+}
+
+fn ids(plan: &Plan, name: &str, map: &Object) -> Result<Vec<u32>, Error> {
+    let bytes = load::object(&plan.shards.place, map, &plan.shards.name)?;
+    let wrong = |problem| Error::Batch { place: plan.shards.place.show(&map.key), problem };
+    let ids = id_map::decode(name, bytes).map_err(wrong)?;
+    if ids.len() as u64 != map.rows {
+        return Err(wrong(format!("it has {} rows, the manifest says {}", ids.len(), map.rows)));
+    }
+    Ok(ids)
 }
 
 /// Says what is about to happen.
@@ -100,6 +131,7 @@ pub fn write(
     outcome: Outcome,
     records: &Records,
     factors: &Factors,
+    ids: Ids,
     start: Instant,
 ) -> Result<TrainReport, Error> {
     let Outcome::Finished { reason, steps, best } = outcome else {
@@ -108,13 +140,13 @@ pub fn write(
     plan.out.delete(REPORT)?;
     let model = safetensors(plan, factors)?;
     let model_digest = digest(&model);
-    plan.out.put(MODEL, model)?;
-    let ratings = plan.ratings();
-    for (key, name, map, matrix) in
-        [(USERS, "user", &ratings.users, &factors.users), (ITEMS, "item", &ratings.items, &factors.items)]
-    {
-        plan.out.put(key, table(plan, name, map, matrix)?)?;
+    // From here on a run that is replaced is no longer whole.
+    if plan.replace {
+        plan.out.delete(REPORT)?;
     }
+    plan.out.put(MODEL, model)?;
+    plan.out.put(USERS, table(plan, "user", ids.users, &factors.users)?)?;
+    plan.out.put(ITEMS, table(plan, "item", ids.items, &factors.items)?)?;
     let (history, history_digest) = history(records);
     plan.out.put(HISTORY, history)?;
     plan.out.put(TIMINGS, timings(records))?;
@@ -228,14 +260,8 @@ fn safetensors(plan: &Plan, factors: &Factors) -> Result<Vec<u8>, Error> {
 }
 
 /// One matrix as Parquet: the model's number, the source's id, the bias if there is one, the factors.
-fn table(plan: &Plan, name: &str, map: &Object, matrix: &Matrix) -> Result<Vec<u8>, Error> {
-    let bytes = load::object(&plan.shards.place, map, &plan.shards.name)?;
-    let wrong = |problem| Error::Batch { place: plan.shards.place.show(&map.key), problem };
-    let ids = id_map::decode(name, bytes).map_err(wrong)?;
+fn table(plan: &Plan, name: &str, ids: Vec<u32>, matrix: &Matrix) -> Result<Vec<u8>, Error> {
     let n_factors = plan.settings.factors as usize;
-    if ids.len() * n_factors != matrix.factors.len() {
-        return Err(wrong(format!("it has {} rows, the model has {}", ids.len(), matrix.factors.len() / n_factors)));
-    }
     let entry = Arc::new(Field::new("item", DataType::Float32, false));
     let list = DataType::FixedSizeList(Arc::clone(&entry), n_factors as i32);
     let mut fields =

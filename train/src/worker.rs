@@ -56,8 +56,9 @@ impl Job {
     /// The training batches that this worker computes, in order, without end.
     pub fn wanted(&self) -> impl Iterator<Item = u32> + Send + use<> {
         let job = self.clone();
-        // A worker beyond the slots of a full step never computes.
-        let epochs = if self.worker < self.schedule.step_batches() { 0..u64::MAX } else { 0..0 };
+        // A worker beyond the slots of the first step, the fullest, never computes: without this it would look for its next
+        // batch for ever.
+        let epochs = if self.worker < self.schedule.n_slots(0) { 0..u64::MAX } else { 0..0 };
         epochs.flat_map(move |epoch| {
             let order = epoch_order(job.seed, epoch, job.n_batches);
             let steps = job.schedule.steps_per_epoch();

@@ -23,6 +23,7 @@ fn rules(n_workers: u32, n_batches: u32, step_batches: u32) -> Rules {
         n_workers,
         schedule: Schedule::new(n_batches, step_batches),
         n_holdout_batches: 0,
+        holdout_mean_rmse: 0.0,
         max_epochs: 3,
         max_time: None,
         target_loss: None,
@@ -160,7 +161,7 @@ proptest! {
     fn every_run_ends_with_the_same_history(
         n_workers in 1u32..9, n_batches in 1u32..20, step_batches in 1u32..9, n_holdout_batches in 0u32..5, seed: u64,
     ) {
-        let rules = Rules { n_holdout_batches, ..rules(n_workers, n_batches, step_batches) };
+        let rules = Rules { n_holdout_batches, holdout_mean_rmse: 10.0, ..rules(n_workers, n_batches, step_batches) };
         let run = simulate(&rules, seed);
         let steps = 3 * rules.schedule.steps_per_epoch();
         let Some(Outcome::Finished { reason, steps: done, .. }) = run.outcome else { panic!("{:?}", run.outcome) };
@@ -259,6 +260,34 @@ fn the_best_epoch_is_kept_and_patience_ends_the_run() {
     }
     let end = Next::End { reason: StopReason::Patience, save_kept: true };
     assert_eq!(decisions, [(true, Next::Step(1)), (true, Next::Step(2)), (false, Next::Step(3)), (false, end)]);
+}
+
+#[test]
+fn divergence_shows_on_held_out_rows_too() {
+    // Losses are mean squares: the first step's is 1, so 4 is the bound, or four times that of the mean predictor.
+    for (holdout_mean_rmse, loss, diverged) in [
+        (0.0, 3.9, false),
+        (0.0, 4.1, true),
+        (0.5, 4.1, true),
+        (3.0, 35.9, false),
+        (3.0, 36.1, true),
+        (0.0, f64::NAN, true),
+    ] {
+        let rules = Rules { n_holdout_batches: 1, max_epochs: 1, holdout_mean_rmse, ..one_batch_an_epoch() };
+        let mut supervisor = Supervisor::new(RUN, rules);
+        let losses = |loss_sum| vec![BatchLoss { slot: 0, loss_sum, rows: 1 }];
+        let mut commands = Vec::new();
+        for message in [
+            Message::Joined,
+            Message::Computed { step: 0, losses: losses(1.0), timings: None },
+            Message::Evaluated { epoch: 0, losses: losses(loss) },
+        ] {
+            let message = envelope(RUN, Party::Worker(0), 0, message);
+            commands = supervisor.handle(supervisor::Event::Received(message), Duration::ZERO).unwrap();
+        }
+        let ended = supervisor::Command::End(Outcome::Diverged { step: 0, rmse: loss.sqrt(), first_rmse: 1.0 });
+        assert_eq!(format!("{:?}", commands.last()) == format!("{:?}", Some(ended)), diverged, "{loss}: {commands:?}");
+    }
 }
 
 #[test]

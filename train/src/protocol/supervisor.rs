@@ -13,7 +13,8 @@ use train_core::order::{Schedule, worker_of_slot};
 
 use super::{Refusal, check_origin};
 
-/// A run has diverged when a step's mean loss is this many times that of the first step: a doubled RMSE.
+/// A run has diverged when a step's mean loss is this many times that of the first step: a doubled RMSE. On held-out rows the
+/// mean predictor's loss counts too, because a few odd rows may be far from the mean to begin with.
 const DIVERGED: f64 = 4.0;
 
 /// The training loss must stay at the target for this many steps.
@@ -28,6 +29,8 @@ pub struct Rules {
     pub schedule: Schedule,
     /// Held-out batches, 0 for none.
     pub n_holdout_batches: u32,
+    /// RMSE, in stars, of always predicting the mean on the held-out rows; 0 when unknown.
+    pub holdout_mean_rmse: f64,
     /// End after this many epochs.
     pub max_epochs: u64,
     /// End once this much time has passed.
@@ -356,11 +359,15 @@ impl Supervisor {
         }
         let (loss_sum, rows) = totals(losses);
         let rmse = (loss_sum / rows as f64).sqrt();
-        let best = rmse.is_finite() && self.best.is_none_or(|(_, best)| rmse < best);
+        let step = self.steps_done - 1;
+        let first = self.first_loss.unwrap_or(f64::INFINITY);
+        if !rmse.is_finite() || rmse.powi(2) > DIVERGED * first.max(self.rules.holdout_mean_rmse.powi(2)) {
+            return self.fail(Outcome::Diverged { step, rmse, first_rmse: first.sqrt() });
+        }
+        let best = self.best.is_none_or(|(_, best)| rmse < best);
         if best {
             self.best = Some((epoch, rmse));
         }
-        let step = self.steps_done - 1;
         let mut commands = vec![Command::Evaluation(EvaluationRecord { epoch, step, rmse, best })];
         let waited = epoch - self.best.map_or(epoch, |(epoch, _)| epoch);
         let stop = if self.rules.target_holdout_loss.is_some_and(|target| rmse <= target) {

@@ -1,0 +1,128 @@
+//! How a run ends: stop rules, divergence, signals.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::Stdio;
+
+use schemas::report::StopReason;
+
+use crate::sandbox::Sandbox;
+use crate::shards::{NO_HOLDOUT, SMALL};
+
+#[test]
+fn by_the_rule_that_comes_first() {
+    let sandbox = Sandbox::with(SMALL);
+    let first = sandbox.train("--step-batches 8 --max-epochs 1 -o first").report();
+    let reached = first.holdout_rmse.unwrap();
+    assert_eq!((first.stopped_by, first.steps, first.epochs), (StopReason::MaxEpochs, 6, 1));
+
+    // Every step is at a target above the start: ten in a row end the run within the second epoch.
+    let (by, rate) = (&["--step-batches 8 --max-epochs 50 --patience 50"][0], "--learning-rate 1e-9");
+    let table = [
+        (format!("{by} --max-time 0s"), StopReason::MaxTime, 1, 0),
+        (format!("{by} --max-time 1ns"), StopReason::MaxTime, 1, 0),
+        (format!("{by} --target-holdout-loss {reached}"), StopReason::TargetHoldoutLoss, 6, 1),
+        (format!("{by} --target-loss 100"), StopReason::TargetLoss, 10, 1),
+        (format!("{by} --target-loss 100 --max-time 0s"), StopReason::MaxTime, 1, 0),
+        // A model that hardly moves: the second evaluation is no better than the first, or by a hair.
+        (format!("--step-batches 8 --max-epochs 3 --patience 50 {rate}"), StopReason::MaxEpochs, 18, 3),
+    ];
+    for (args, reason, steps, epochs) in table {
+        let report = sandbox.train(&format!("{args} -o out --replace")).report();
+        assert_eq!((report.stopped_by, report.steps, report.epochs), (reason, steps, epochs), "{args}");
+        assert!(report.holdout_rmse.is_some(), "{args}: evaluated at the end, whatever ended it");
+        assert_eq!(report.train_rmse.is_some(), epochs > 0, "{args}");
+        let history = sandbox.history("out");
+        assert_eq!(history.len() as u64, steps, "{args}");
+        assert!(!history.last().unwrap()[3].is_empty(), "{args}");
+    }
+}
+
+#[test]
+fn by_patience_with_the_best_model() {
+    let sandbox = Sandbox::with(SMALL);
+    // 20 factors for 4003 ratings without a penalty: the held-out loss soon rises.
+    for (flag, patience) in [("", 2), ("--patience 1", 1), ("--patience 4", 4)] {
+        let args = format!("--biases --momentum 0.9 --step-batches 2 --max-epochs 1000 {flag} -o out --replace");
+        let report = sandbox.train(&args).report();
+        assert_eq!(report.stopped_by, StopReason::Patience, "{flag}");
+        let losses: Vec<f64> = sandbox.history("out").iter().filter_map(|row| row[3].parse().ok()).collect();
+        assert_eq!(losses.len() as u64, report.epochs);
+        let best = losses.iter().copied().fold(f64::INFINITY, f64::min);
+        assert_eq!(report.holdout_rmse, Some(best), "{losses:?}");
+        assert_eq!(report.model_epoch, Some(report.epochs - 1 - patience), "{losses:?}");
+        assert_eq!(losses[report.model_epoch.unwrap() as usize], best);
+    }
+}
+
+#[test]
+fn targets_that_make_no_sense_are_told() {
+    let sandbox = Sandbox::with(SMALL);
+    for flag in ["--target-loss", "--target-holdout-loss"] {
+        let ran = sandbox.train(&format!("{flag} 100 --max-epochs 1 -o {}", &flag[2..]));
+        ran.report();
+        let warning = format!("warning: {flag} 100 is no better than always predicting the mean (");
+        assert!(ran.stderr.contains(&warning), "{}", ran.stderr);
+        let ran = sandbox.train(&format!("{flag} 0.4 --max-epochs 1 -o {}-good", &flag[2..]));
+        ran.report();
+        assert!(!ran.stderr.contains("warning"), "{}", ran.stderr);
+        for value in ["0", "-1", "NaN", "inf"] {
+            let message = format!("{flag} {} is not a positive number", value.parse::<f64>().unwrap());
+            sandbox.train(&format!("{flag}={value}")).failed(2, &[&message, "\n  fix: "]);
+        }
+    }
+    let sandbox = Sandbox::with(NO_HOLDOUT);
+    for flag in ["--target-holdout-loss", "--patience"] {
+        let message = format!("{flag} needs held-out rows, and `ml20m.json` has none");
+        sandbox.train(&format!("{flag} 1")).failed(2, &[&message, "\n  fix: prepare the data with `--holdout 0.1`"]);
+    }
+}
+
+#[test]
+fn a_run_that_diverges_says_when_why_and_what_helps() {
+    let sandbox = Sandbox::with(SMALL);
+    for args in ["--workers 1", "--workers 3", "--workers 3 --biases", "--workers 2 --learning-rate 300"] {
+        let rate = if args.contains("rate") { "" } else { "--learning-rate 1e4" };
+        let ran = sandbox.train(&format!("{args} {rate} --step-batches 8 -o out"));
+        let safe = ["fix: lower the learning rate: `--learning-rate 0.4` is the default for this data"];
+        ran.failed(6, &safe);
+        let rate = if args.contains("rate") { "300" } else { "10000" };
+        let settings = format!("(learning rate {rate} x 8 batches a step, momentum 0.8)");
+        ran.failed(6, &["error: training diverged at step 1: the RMSE is ", " stars, it was ", &settings]);
+        assert!(!sandbox.path("out/report.json").exists());
+    }
+    // The remedy is one.
+    sandbox.train("--learning-rate 0.4 --step-batches 8 -o out").report();
+}
+
+#[test]
+fn a_model_that_diverged_with_the_last_step_is_not_saved() {
+    let sandbox = Sandbox::with(SMALL);
+    for rate in ["1e4", "1e6"] {
+        let ran = sandbox.train(&format!("--learning-rate {rate} --step-batches 41 --max-epochs 1 -o out"));
+        ran.failed(6, &["error: training diverged at step 0: ", "fix: lower the learning rate"]);
+        assert!(!sandbox.path("out/report.json").exists());
+    }
+}
+
+#[test]
+fn a_signal_ends_it_without_a_report() {
+    let sandbox = Sandbox::with(NO_HOLDOUT);
+    for (signal, code, word) in [("TERM", 143, "terminated"), ("INT", 130, "interrupted")] {
+        let mut command = sandbox.command("--manifest ml20m.json --max-epochs 1000000 --workers 3 -o out");
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // The second line comes right before the first step.
+        let mut lines = BufReader::new(child.stderr.take().unwrap());
+        for _ in 0..2 {
+            lines.read_line(&mut String::new()).unwrap();
+        }
+        let sent = std::process::Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+        let mut stderr = String::new();
+        lines.read_to_string(&mut stderr).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{stderr}");
+        assert!(output.stdout.is_empty());
+        assert!(stderr.contains(&format!("error: {word}\n  fix: run the same command again")), "{stderr}");
+        assert!(!sandbox.path("out/report.json").exists());
+    }
+}
