@@ -154,23 +154,20 @@ fn conclude(
     results: Vec<Result<Option<Factors>, Error>>,
 ) -> Result<(Outcome, Records, Factors), Error> {
     match outcome {
-        Outcome::Finished { .. } => {
+        Outcome::Finished { steps, .. } => {
             let mut factors = None;
             for result in results {
                 factors = result?.or(factors);
             }
             let factors = factors.ok_or_else(|| Error::Internal("no worker returned the model".to_owned()))?;
+            if !factors.is_finite() {
+                // Only the last step of a run without held-out rows gets this far unseen.
+                let first_rmse = records.steps.first().map_or(f64::NAN, |s| s.rmse);
+                return Err(diverged(plan, steps - 1, f64::NAN, first_rmse));
+            }
             Ok((outcome, records, factors))
         }
-        Outcome::Diverged { step, rmse, first_rmse } => Err(Error::Diverged {
-            step,
-            rmse,
-            first_rmse,
-            learning_rate: plan.settings.learning_rate,
-            step_batches: plan.settings.step_batches,
-            momentum: plan.settings.momentum,
-            safer: plan.safe_learning_rate.min(plan.settings.learning_rate / 4.0),
-        }),
+        Outcome::Diverged { step, rmse, first_rmse } => Err(diverged(plan, step, rmse, first_rmse)),
         Outcome::Failed { worker, kind, error, fix } => {
             // The worker's own error says more than its message about it.
             results
@@ -179,5 +176,17 @@ fn conclude(
                 .map_or(Err(Error::Worker { worker, kind, error, fix }), Err)
         }
         Outcome::Lost { workers, .. } => Err(Error::Lost { workers, seconds: WAIT_MAX.as_secs() }),
+    }
+}
+
+fn diverged(plan: &Plan, step: u64, rmse: f64, first_rmse: f64) -> Error {
+    Error::Diverged {
+        step,
+        rmse,
+        first_rmse,
+        learning_rate: plan.settings.learning_rate,
+        step_batches: plan.settings.step_batches,
+        momentum: plan.settings.momentum,
+        safer: plan.safe_learning_rate.min(plan.settings.learning_rate / 4.0),
     }
 }

@@ -31,6 +31,14 @@ pub struct Factors {
     pub items: Matrix,
 }
 
+impl Factors {
+    /// Whether every number is one.
+    #[must_use]
+    pub fn is_finite(&self) -> bool {
+        [&self.users, &self.items].iter().all(|m| m.factors.iter().chain(&m.biases).all(|x| x.is_finite()))
+    }
+}
+
 const LOCK: &str = "no holder of this lock panics";
 
 impl<'m> Replica<'m> {

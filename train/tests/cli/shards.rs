@@ -48,7 +48,9 @@ pub(crate) const fn original(i: u32) -> u32 {
 /// Writes `<name>.json` and `shards/<name>/` into `folder`.
 pub(crate) fn write(folder: &Path, spec: Spec) {
     let place = Place::parse(folder.join("shards").join(spec.name).to_str().unwrap()).unwrap();
-    let staging = Staging::new(&place, &digest(format!("{spec:?}").as_bytes()));
+    let index = Place::parse(folder.to_str().unwrap()).unwrap();
+    let key = format!("{}.json", spec.name);
+    let staging = Staging::new(&place, &index, &key, &digest(format!("{spec:?}").as_bytes()));
     let (train, holdout) = (rows(spec, "train", spec.rows), rows(spec, "holdout", spec.holdout));
     let squares = |rows: &RatingRows| rows.ratings.iter().map(|&r| f64::from(r).powi(2)).sum::<f64>();
     let baseline = |rows: &RatingRows| {
@@ -102,9 +104,8 @@ pub(crate) fn write(folder: &Path, spec: Spec) {
         batches: batches(&staging, "batch", spec, &train),
         holdout_batches: batches(&staging, "holdout", spec, &holdout),
     };
-    let index = Place::parse(folder.to_str().unwrap()).unwrap();
     let text = serde_json::to_vec_pretty(&manifest).unwrap();
-    staging.commit(&index, &format!("{}.json", spec.name), text, true).unwrap();
+    staging.commit(text, true).unwrap();
 }
 
 /// Ratings of random pairs: the product of two vectors of `RANK` normal numbers, and noise.
