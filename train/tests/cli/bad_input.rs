@@ -16,8 +16,8 @@ fn settings_out_of_range_are_told() {
         ("--momentum 1", "--momentum 1 is outside 0..=0.9999"),
         ("--momentum=-0.1", "--momentum -0.1 is outside 0..=0.9999"),
         ("--momentum NaN", "--momentum NaN is outside 0..=0.9999"),
-        ("--learning-rate 0", "--learning-rate 0 is not in 0..=1e6"),
-        ("--learning-rate NaN", "--learning-rate NaN is not in 0..=1e6"),
+        ("--learning-rate 0", "--learning-rate 0 is not above 0 and at most 1e6"),
+        ("--learning-rate NaN", "--learning-rate NaN is not above 0 and at most 1e6"),
         ("--l2=-1", "--l2 -1 is outside 0..=1000"),
         ("--l2 inf", "--l2 inf is outside 0..=1000"),
     ];
