@@ -1,0 +1,180 @@
+//! From a raw file to a trained model, through the libraries of the three tools.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic; clippy knows test functions, not what they call")]
+
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+use reporting::Console;
+use schemas::report::{PrepReport, ShardReport, TrainReport};
+use serde_json::{Value, json};
+
+/// Runs `prep` as it is typed.
+fn prep(arguments: &str) -> prep::Report {
+    let cli = prep::cli::Cli::try_parse_from(format!("prep {arguments}").split_whitespace()).unwrap();
+    let plan = prep::plan::Plan::resolve(cli).unwrap();
+    prep::run(&plan, &Console::silent()).unwrap()
+}
+
+fn prepare(arguments: &str) -> PrepReport {
+    match prep(arguments) {
+        prep::Report::Dataset(report) => report,
+        other => panic!("{arguments}: {other:?}"),
+    }
+}
+
+/// Runs `shard` as it is typed.
+fn shard(arguments: &str) -> ShardReport {
+    let cli = shard::cli::Cli::try_parse_from(format!("shard {arguments}").split_whitespace()).unwrap();
+    let plan = shard::plan::Plan::resolve(&cli).unwrap();
+    shard::run(&plan, &Console::silent()).unwrap()
+}
+
+/// Runs `train` as it is typed.
+fn train(arguments: &str) -> TrainReport {
+    let cli = train::cli::Cli::try_parse_from(format!("train {arguments}").split_whitespace()).unwrap();
+    let plan = train::plan::Plan::resolve(&cli.train).unwrap();
+    train::run(&plan, &Console::silent()).unwrap()
+}
+
+/// What the three tools said, in one folder.
+struct Run {
+    prepared: PrepReport,
+    sharded: ShardReport,
+    trained: TrainReport,
+}
+
+/// The whole way from `raw` into `folder`.
+fn pipeline(raw: &Path, folder: &Path, [prep, shard_, train_]: [&str; 3]) -> Run {
+    let (raw, folder) = (raw.display(), folder.display());
+    let prepared = prepare(&format!("movielens {raw} --holdout 0.1 --name set -o {folder}/prepared {prep}"));
+    let sharded = shard(&format!("{folder}/prepared -o {folder}/shards --manifest {folder}/set.json {shard_}"));
+    let trained = train(&format!("--manifest {folder}/set.json -o {folder}/run {train_}"));
+    Run { prepared, sharded, trained }
+}
+
+fn json_of(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))).unwrap()
+}
+
+/// Checks `value` against the JSON Schema in the repository.
+fn validate(schema: &str, value: &Value) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../schemas/json").join(format!("{schema}.schema.json"));
+    let schema = jsonschema::validator_for(&json_of(&path)).unwrap();
+    let problems: Vec<String> = schema.iter_errors(value).map(|e| format!("{}: {e}", e.instance_path())).collect();
+    assert!(problems.is_empty(), "{problems:?}");
+}
+
+/// 20,000 ratings by 300 users of 500 movies.
+fn generated(folder: &Path) -> PathBuf {
+    let file = folder.join("ratings.csv");
+    prep(&format!("generate movielens --ratings 20000 --users 300 --movies 500 --seed 5 -o {}", file.display()));
+    file
+}
+
+const SETTINGS: [&str; 3] = [
+    "--threads 1",
+    "--batch 500 --threads 1",
+    "--biases --l2 0.08 --step-batches 2 --max-epochs 60 --patience 10 --workers 1",
+];
+
+#[test]
+fn a_raw_file_becomes_a_model_that_beats_user_and_movie_effects() {
+    let folder = tempfile::tempdir().unwrap();
+    let raw = generated(folder.path());
+    let run = pipeline(&raw, folder.path(), SETTINGS);
+    assert_eq!(run.prepared.rows.read, 20_000);
+    assert_eq!((run.sharded.rows, run.sharded.holdout_rows), (run.prepared.rows.train, run.prepared.rows.holdout));
+    assert_eq!(run.sharded.batches, run.sharded.rows.div_ceil(500));
+    let (rmse, baselines) = (run.trained.holdout_rmse.unwrap(), run.trained.baselines);
+    assert!(rmse < baselines.effects && baselines.effects < baselines.mean, "{rmse}, {baselines:?}");
+
+    // Everything that is written keeps to the schemas in the repository, and so do the report lines.
+    let in_folder = |name: &str| json_of(&folder.path().join(name));
+    validate("dataset", &in_folder("prepared/dataset.json"));
+    validate("manifest", &in_folder("set.json"));
+    validate("train-report", &in_folder("run/report.json"));
+    validate("prep-report", &serde_json::to_value(&run.prepared).unwrap());
+    validate("shard-report", &serde_json::to_value(&run.sharded).unwrap());
+    validate("train-report", &serde_json::to_value(&run.trained).unwrap());
+
+    // The numbers agree from file to file.
+    let (dataset, manifest, report) =
+        (in_folder("prepared/dataset.json"), in_folder("set.json"), in_folder("run/report.json"));
+    assert_eq!(manifest["source"], dataset["source"]);
+    assert_eq!(manifest["holdout"], dataset["holdout"]);
+    assert_eq!(manifest["layout"]["baselines"], dataset["layout"]["baselines"]);
+    assert_eq!(report["baselines"], manifest["layout"]["baselines"]["holdout"]);
+    assert_eq!(report["manifest_digest"], json!(run.sharded.manifest_digest));
+
+    // The second time nothing is done.
+    let again = pipeline(&raw, folder.path(), SETTINGS);
+    assert!(again.prepared.unchanged && again.sharded.unchanged && again.trained.unchanged);
+}
+
+/// A validator that accepts everything would make the test above worthless.
+#[test]
+fn the_schemas_refuse_what_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    pipeline(&generated(folder.path()), folder.path(), ["", "--batch 500", "--max-epochs 1"]);
+    for (schema, file, pointer) in [
+        ("dataset", "prepared/dataset.json", "/rows/train"),
+        ("dataset", "prepared/dataset.json", "/parts/0/digest"),
+        ("manifest", "set.json", "/batches/0/digest"),
+        ("manifest", "set.json", "/layout/kind"),
+        ("train-report", "run/report.json", "/stopped_by"),
+    ] {
+        let mut value = json_of(&folder.path().join(file));
+        *value.pointer_mut(pointer).unwrap() = json!("wrong");
+        let result = std::panic::catch_unwind(|| validate(schema, &value));
+        assert!(result.is_err(), "{schema} {pointer}");
+    }
+}
+
+#[test]
+fn the_same_ratings_make_the_same_bits_in_another_folder_with_other_threads() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let raw = generated(folders[0].path());
+    let one = pipeline(&raw, folders[0].path(), SETTINGS);
+    let settings = ["--threads 3", "--batch 500 --threads 2", &SETTINGS[2].replace("--workers 1", "--workers 3")];
+    let other = pipeline(&raw, folders[1].path(), settings);
+    assert_eq!(other.sharded.manifest_digest, one.sharded.manifest_digest);
+    assert_eq!(other.trained.identity, one.trained.identity);
+    assert_eq!(other.trained.model_digest, one.trained.model_digest);
+    assert_eq!(other.trained.history_digest, one.trained.history_digest);
+    for file in ["prepared/dataset.json", "set.json", "run/model.safetensors", "run/users.parquet", "run/items.parquet"]
+    {
+        let [a, b] = folders.each_ref().map(|folder| std::fs::read(folder.path().join(file)).unwrap());
+        assert!(a == b, "{file}");
+    }
+}
+
+/// The folder `ml-latest-small` of real ratings, which are not part of the repository.
+fn real_ratings() -> Option<PathBuf> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
+    let named = std::env::var_os("GRISTMILL_SHARED").map(PathBuf::from);
+    let found = [Some(beside), named].into_iter().flatten().map(|shared| shared.join("data/ml-latest-small"));
+    found.into_iter().find(|folder| folder.join("ratings.csv").exists())
+}
+
+#[test]
+fn real_ratings_are_learnt_better_than_by_user_and_movie_effects() {
+    let Some(raw) = real_ratings() else {
+        eprintln!("skipped: ml-latest-small is neither at ../shared/data nor under GRISTMILL_SHARED");
+        return;
+    };
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let recipe = "--biases --l2 0.08 --step-batches 2 --max-epochs 60 --patience 5";
+    let run = pipeline(&raw, folders[0].path(), ["--threads 1", "--batch 1000 --threads 1", recipe]);
+    // Counted in the file: 100,836 lines after the header.
+    assert_eq!(run.prepared.rows.read, 100_836);
+    let manifest = json_of(&folders[0].path().join("set.json"));
+    assert_eq!((&manifest["layout"]["n_users"], &manifest["layout"]["n_items"]), (&json!(610), &json!(9724)));
+    let rmse = run.trained.holdout_rmse.unwrap();
+    assert!(rmse < 0.85 && rmse < run.trained.baselines.effects, "{rmse}, {:?}", run.trained.baselines);
+
+    let other = pipeline(&raw, folders[1].path(), ["--threads 2", "--batch 1000 --threads 2", "--max-epochs 1"]);
+    assert_eq!(other.sharded.manifest_digest, run.sharded.manifest_digest);
+    let manifests = folders.each_ref().map(|folder| std::fs::read(folder.path().join("set.json")).unwrap());
+    assert!(manifests[0] == manifests[1]);
+}
