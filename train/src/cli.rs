@@ -99,7 +99,7 @@ pub struct TrainArgs {
     /// End once the held-out RMSE, in stars, is at or below this.
     #[arg(long, value_name = "RMSE", help_heading = "End")]
     pub target_holdout_loss: Option<f64>,
-    /// End once the held-out RMSE has not improved for this many epochs [default: 2 when rows are held out].
+    /// End once the held-out RMSE has not improved for this many epochs [default: 3 when rows are held out].
     #[arg(long, value_name = "EPOCHS", value_parser = clap::value_parser!(u64).range(1..), help_heading = "End")]
     pub patience: Option<u64>,
 }

@@ -65,7 +65,7 @@ pub fn run(plan: &Plan, console: &Console) -> Result<TrainReport, Error> {
     output::announce(plan, console);
     let progress =
         console.progress("training", Some(plan.shards.manifest.rows.saturating_mul(plan.limits.max_epochs)), "ratings");
-    let result = train(plan, start, &progress);
+    let result = train(plan, start, console, &progress);
     progress.finish();
     let (outcome, records, factors) = result?;
     let report = output::write(plan, outcome, &records, &factors, ids, start)?;
@@ -74,7 +74,12 @@ pub fn run(plan: &Plan, console: &Console) -> Result<TrainReport, Error> {
 }
 
 /// Runs supervisor and workers to the end.
-fn train(plan: &Plan, start: Instant, progress: &Progress) -> Result<(Outcome, Records, Factors), Error> {
+fn train(
+    plan: &Plan,
+    start: Instant,
+    console: &Console,
+    progress: &Progress,
+) -> Result<(Outcome, Records, Factors), Error> {
     let manifest = &plan.shards.manifest;
     let ratings = plan.ratings();
     let settings = &plan.settings;
@@ -126,7 +131,7 @@ fn train(plan: &Plan, start: Instant, progress: &Progress) -> Result<(Outcome, R
             let shell = Shell::new(job.clone(), replica, exchange, control, batches, reader())?;
             workers.push(scope.spawn(move || watched(&job, control, || shell.work())));
         }
-        let supervised = supervisor::supervise(&plan.run, rules, control, &mut *mailbox, start, progress);
+        let supervised = supervisor::supervise(&plan.run, rules, control, &mut *mailbox, start, (console, progress));
         let results: Vec<_> = workers
             .into_iter()
             .map(|worker| worker.join().unwrap_or_else(|_| Err(Error::Internal("a worker panicked".to_owned()))))

@@ -97,7 +97,7 @@ impl Plan {
             max_time: args.max_time,
             target_loss: args.target_loss,
             target_holdout_loss: args.target_holdout_loss,
-            patience: args.patience.or((shards.manifest.holdout_rows > 0).then_some(2)),
+            patience: args.patience.or((shards.manifest.holdout_rows > 0).then_some(3)),
         };
         let warnings = check_limits(&limits, args, &shards, ratings)?;
         let identity = identity(&shards.digest, &settings, &limits);

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use reporting::Progress;
 use reporting::interrupt::{self, Stopped};
+use reporting::{Console, Progress};
 use schemas::message::{Message, Party, StepTimings};
 
 use crate::control::{ControlPlane, Mailbox};
@@ -37,7 +37,7 @@ pub fn supervise(
     control: &dyn ControlPlane,
     mailbox: &mut dyn Mailbox,
     start: Instant,
-    progress: &Progress,
+    (console, progress): (&Console, &Progress),
 ) -> Result<(Outcome, Records), Error> {
     let mut shell = Shell {
         run,
@@ -46,6 +46,7 @@ pub fn supervise(
         records: Records::default(),
         start,
         mark: Duration::ZERO,
+        console,
         progress,
     };
     loop {
@@ -77,6 +78,7 @@ struct Shell<'a> {
     start: Instant,
     /// When the present step could begin.
     mark: Duration,
+    console: &'a Console,
     progress: &'a Progress,
 }
 
@@ -100,6 +102,13 @@ impl Shell<'_> {
             }
             Command::Evaluation(record) => {
                 self.mark = self.start.elapsed();
+                self.console.detail(format!(
+                    "epoch {}: held-out RMSE {:.4}{} after {:.1} s",
+                    record.epoch + 1,
+                    record.rmse,
+                    if record.best { ", the best so far" } else { "" },
+                    self.mark.as_secs_f64(),
+                ));
                 self.records.evaluations.push(record);
                 self.show();
             }
