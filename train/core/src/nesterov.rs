@@ -13,7 +13,7 @@
 
 use crate::factors::{BLOCK_ROWS, Block, Line, Shape};
 use crate::gradient::RowGradients;
-use crate::lanes::{LANES, Lane, Simd, add_scaled, kernel, prefetch, scale};
+use crate::lanes::{LANES, Lane, Simd, kernel, prefetch, scale};
 
 /// Learning rate, momentum, and the closed form of what they do to untouched rows.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,7 +101,16 @@ pub struct Scratch {
     heads: Vec<(u32, u32)>,
     /// Part, row in the part, and next entry of the same row plus one.
     entries: Vec<(u32, u32, u32)>,
-    row: Vec<(u32, u32)>,
+    sums: Sums,
+}
+
+/// Sums of left subtrees that wait for their right one.
+#[derive(Clone, Debug, Default)]
+struct Sums {
+    /// The sums, a row's lanes each.
+    values: Vec<Lane>,
+    /// The bit at which each meets what stands to the right of it.
+    bits: Vec<u32>,
 }
 
 /// Reduces the gradients of a step for the rows of one block and applies them.
@@ -144,32 +153,22 @@ fn apply_body<const N: usize>(
     scratch: &mut Scratch,
 ) {
     collect::<N>(parts, block, scratch);
-    let Scratch { heads, entries, row: row_parts } = scratch;
+    let Scratch { heads, entries, sums } = scratch;
     let (lines, _) = block.lines.as_chunks_mut::<N>();
     for (row, &(head, _)) in heads.iter().enumerate() {
         if head == 0 {
             continue;
         }
-        let (part, index, mut next) = entries[head as usize - 1];
-        let gradient = if next == 0 {
-            leaf::<N>(parts, (part, index))
-        } else {
-            row_parts.clear();
-            row_parts.push((part, index));
-            while next != 0 {
-                let (part, index, following) = entries[next as usize - 1];
-                row_parts.push((part, index));
-                next = following;
-            }
-            tree_sum::<N>(parts, row_parts)
-        };
+        let (part, index, next) = entries[head as usize - 1];
+        let first = leaf::<N>(parts, (part, index));
+        let gradient = if next == 0 { first } else { tree_sum::<N>(parts, entries, part, next, first, sums) };
         update(motion, &mut lines[row], step - block.stamps[row], &gradient);
         block.stamps[row] = step + 1;
     }
 }
 
-/// Lists, for each row of the block, where its gradients are, in the order of the slots, and asks for the row's lines: the
-/// rows of a block that a step touches fit the second-level cache.
+/// Lists, for each row of the block, where its gradients are, in the order of the slots, and asks for their cache lines and the
+/// row's: what a step touches of a block fits the second-level cache.
 #[inline(always)]
 fn collect<const N: usize>(parts: &[Part<'_>], block: &Block<'_>, scratch: &mut Scratch) {
     let Scratch { heads, entries, .. } = scratch;
@@ -186,6 +185,7 @@ fn collect<const N: usize>(parts: &[Part<'_>], block: &Block<'_>, scratch: &mut 
                 break;
             }
             entries.push((p as u32, (begin + i) as u32, 0));
+            prefetch(&part.gradients.values[(begin + i) * N..(begin + i + 1) * N]);
             let entry = entries.len() as u32;
             let (head, tail) = &mut heads[row];
             if *head == 0 {
@@ -208,30 +208,63 @@ fn leaf<const N: usize>(parts: &[Part<'_>], (part, index): (u32, u32)) -> [Lane;
     weighted
 }
 
-/// The sum of the gradients of one row, which are in the order of their slots.
-#[inline(never)]
-fn tree_sum<const N: usize>(parts: &[Part<'_>], row: &[(u32, u32)]) -> [Lane; N] {
-    if let [one] = row {
-        return leaf::<N>(parts, *one);
+/// The sum of a row's gradients: `first`, which part `previous` holds, and those from entry `next` on. A subtree is summed as
+/// soon as the next gradient lies outside it.
+#[inline(always)]
+fn tree_sum<const N: usize>(
+    parts: &[Part<'_>],
+    entries: &[(u32, u32, u32)],
+    mut previous: u32,
+    mut next: u32,
+    first: [Lane; N],
+    sums: &mut Sums,
+) -> [Lane; N] {
+    let mut sum = first;
+    sums.values.clear();
+    sums.bits.clear();
+    while next != 0 {
+        let (part, index, following) = entries[next as usize - 1];
+        let bit = (parts[previous as usize].slot ^ parts[part as usize].slot).ilog2();
+        while sums.bits.last().is_some_and(|&last| last < bit) {
+            sum = merge::<N>(sum, sums);
+        }
+        sums.values.extend_from_slice(&sum);
+        sums.bits.push(bit);
+        sum = leaf::<N>(parts, (part, index));
+        (previous, next) = (part, following);
     }
-    let slot = |&(part, _): &(u32, u32)| parts[part as usize].slot;
-    let (first, last) = (slot(&row[0]), slot(&row[row.len() - 1]));
-    let bit = 1 << (31 - (first ^ last).leading_zeros());
-    let middle = row.partition_point(|entry| slot(entry) & bit == 0);
-    let mut sum = tree_sum::<N>(parts, &row[..middle]);
-    add_scaled(&mut sum, 1.0, &tree_sum::<N>(parts, &row[middle..]));
+    while !sums.bits.is_empty() {
+        sum = merge::<N>(sum, sums);
+    }
+    sum
+}
+
+/// The last of the left sums plus `sum`, which stands to the right of it.
+#[inline(always)]
+fn merge<const N: usize>(mut sum: [Lane; N], sums: &mut Sums) -> [Lane; N] {
+    sums.bits.pop();
+    let rest = sums.values.len() - N;
+    let left = sums.values[rest..].first_chunk::<N>().expect("a sum has a row's lanes");
+    for n in 0..N {
+        for l in 0..LANES {
+            sum[n][l] += left[n][l];
+        }
+    }
+    sums.values.truncate(rest);
     sum
 }
 
 #[inline(always)]
 fn update<const N: usize>(motion: &Motion, lines: &mut [Line; N], behind: u32, gradient: &[Lane; N]) {
     let (decay, drift) = motion.factors(behind);
+    let (momentum, learning_rate) = (motion.momentum, motion.learning_rate);
     for (line, g) in lines.iter_mut().zip(gradient) {
+        let Line { mut value, mut velocity } = *line;
         for l in 0..LANES {
-            let value = line.value[l] - drift * line.velocity[l];
-            let velocity = motion.momentum * (decay * line.velocity[l]) + g[l];
-            line.velocity[l] = velocity;
-            line.value[l] = value - motion.learning_rate * (g[l] + motion.momentum * velocity);
+            value[l] -= drift * velocity[l];
+            velocity[l] = momentum * (decay * velocity[l]) + g[l];
+            value[l] -= learning_rate * (g[l] + momentum * velocity[l]);
         }
+        *line = Line { value, velocity };
     }
 }

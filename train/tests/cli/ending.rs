@@ -41,7 +41,7 @@ fn by_the_rule_that_comes_first() {
 fn by_patience_with_the_best_model() {
     let sandbox = Sandbox::with(SMALL);
     // 20 factors for 4003 ratings without a penalty: the held-out loss soon rises.
-    for (flag, patience) in [("", 2), ("--patience 1", 1), ("--patience 4", 4)] {
+    for (flag, patience) in [("", 3), ("--patience 1", 1), ("--patience 4", 4)] {
         let args = format!("--biases --momentum 0.9 --step-batches 2 --max-epochs 1000 {flag} -o out --replace");
         let report = sandbox.train(&args).report();
         assert_eq!(report.stopped_by, StopReason::Patience, "{flag}");
