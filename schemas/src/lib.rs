@@ -35,6 +35,7 @@ pub fn json_schemas() -> Vec<(&'static str, String)> {
         ("dataset.schema.json", pretty(schemars::schema_for!(dataset::Descriptor))),
         ("manifest.schema.json", pretty(schemars::schema_for!(manifest::Manifest))),
         ("prep-report.schema.json", pretty(schemars::schema_for!(report::PrepReport))),
+        ("generate-report.schema.json", pretty(schemars::schema_for!(report::GenerateReport))),
         ("shard-report.schema.json", pretty(schemars::schema_for!(report::ShardReport))),
         ("train-report.schema.json", pretty(schemars::schema_for!(report::TrainReport))),
     ]

@@ -59,6 +59,7 @@ pub fn run(plan: &Plan, console: &Console) -> Result<TrainReport, Error> {
     plan.warnings.iter().for_each(|warning| console.warn(warning));
     if let Some(report) = output::existing(plan)? {
         console.note(format!("{} is already there, unchanged", plan.out));
+        output::summarise(plan, &report, console);
         return Ok(report);
     }
     let ids = output::prepare(plan)?;

@@ -30,12 +30,6 @@ impl Schedule {
         Self { n_batches, step_batches }
     }
 
-    /// Batches of a full step.
-    #[must_use]
-    pub const fn step_batches(&self) -> u32 {
-        self.step_batches
-    }
-
     /// Steps of one epoch.
     #[must_use]
     pub const fn steps_per_epoch(&self) -> u64 {
