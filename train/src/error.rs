@@ -88,6 +88,13 @@ pub enum Error {
     Internal(String),
 }
 
+impl Error {
+    /// What cannot happen, in the words of the error that happened: among others, a transport inside one process does not fail.
+    pub(crate) fn internal(error: impl std::fmt::Display) -> Self {
+        Self::Internal(error.to_string())
+    }
+}
+
 impl Explain for Error {
     fn kind(&self) -> ErrorKind {
         match self {

@@ -84,9 +84,8 @@ fn train(
     let manifest = &plan.shards.manifest;
     let ratings = plan.ratings();
     let settings = &plan.settings;
-    let n_batches = u32::try_from(manifest.batches.len()).map_err(|e| Error::Internal(e.to_string()))?;
-    let n_holdout_batches =
-        u32::try_from(manifest.holdout_batches.len()).map_err(|e| Error::Internal(e.to_string()))?;
+    let n_batches = u32::try_from(manifest.batches.len()).map_err(Error::internal)?;
+    let n_holdout_batches = u32::try_from(manifest.holdout_batches.len()).map_err(Error::internal)?;
     let schedule = Schedule::new(n_batches, settings.step_batches);
     let shape = Shape { n_factors: settings.factors as usize, biases: settings.biases };
     let motion = Motion::new(settings.learning_rate, settings.momentum);
@@ -118,8 +117,7 @@ fn train(
         simd: Simd::detect(),
         wait_max: WAIT_MAX,
     };
-    let internal = |e: control::ControlError| Error::Internal(e.to_string());
-    let mut mailbox = control.open(Party::Supervisor).map_err(internal)?;
+    let mut mailbox = control.open(Party::Supervisor).map_err(Error::internal)?;
     let shards = Arc::new(plan.shards.clone());
     let size = (ratings.n_users, ratings.n_items);
     let depth = READ_AHEAD.max(2 * settings.step_batches.div_ceil(plan.workers) as usize);
@@ -148,7 +146,7 @@ fn watched<T>(job: &Job, control: &dyn ControlPlane, work: impl FnOnce() -> Resu
         let error = format!("worker {} panicked", job.worker);
         let message = Message::Failed { kind: ErrorKind::Internal, error: error.clone(), fix: None };
         let message = protocol::envelope(&job.run, Party::Worker(job.worker), 0, message);
-        control.send(Party::Supervisor, &message).map_err(|e| Error::Internal(e.to_string()))?;
+        control.send(Party::Supervisor, &message).map_err(Error::internal)?;
         Err(Error::Internal(error))
     })
 }

@@ -151,7 +151,7 @@ pub fn write(
     plan.out.put(HISTORY, history)?;
     plan.out.put(TIMINGS, timings(records))?;
     let report = report(plan, reason, steps, best, records, [model_digest, history_digest], start);
-    let mut json = serde_json::to_vec_pretty(&report).map_err(|e| Error::Internal(e.to_string()))?;
+    let mut json = serde_json::to_vec_pretty(&report).map_err(Error::internal)?;
     json.push(b'\n');
     plan.out.create(REPORT, json)?;
     Ok(report)
@@ -231,7 +231,6 @@ pub fn summarise(plan: &Plan, report: &TrainReport, console: &Console) {
 
 /// The model as safetensors: `user_factors`, `item_factors` and, with biases, `user_biases`, `item_biases`, all f32.
 fn safetensors(plan: &Plan, factors: &Factors) -> Result<Vec<u8>, Error> {
-    let internal = |e: safetensors::SafeTensorError| Error::Internal(e.to_string());
     let n_factors = plan.settings.factors as usize;
     let mut tensors = Vec::new();
     for (name, matrix) in [("user", &factors.users), ("item", &factors.items)] {
@@ -245,8 +244,8 @@ fn safetensors(plan: &Plan, factors: &Factors) -> Result<Vec<u8>, Error> {
     let views = tensors
         .iter()
         .map(|(name, shape, bytes)| Ok((name, TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes)?)))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(internal)?;
+        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
+        .map_err(Error::internal)?;
     // One entry, because the order of several would not be the same in every run.
     let about = serde_json::json!({
         "format": "gristmill.pmf",
@@ -256,7 +255,7 @@ fn safetensors(plan: &Plan, factors: &Factors) -> Result<Vec<u8>, Error> {
         "stars": "mean + user_factors[u] . item_factors[i] + user_biases[u] + item_biases[i]",
     });
     let metadata = HashMap::from([("gristmill".to_owned(), about.to_string())]);
-    safetensors::serialize(views, Some(metadata)).map_err(internal)
+    safetensors::serialize(views, Some(metadata)).map_err(Error::internal)
 }
 
 /// One matrix as Parquet: the model's number, the source's id, the bias if there is one, the factors.
@@ -275,13 +274,12 @@ fn table(plan: &Plan, name: &str, ids: Vec<u32>, matrix: &Matrix) -> Result<Vec<
     fields.push(Field::new("factors", list, false));
     let values = Arc::new(Float32Array::from(matrix.factors.clone()));
     columns.push(Arc::new(FixedSizeListArray::new(entry, n_factors as i32, values, None)));
-    let internal = |e: &dyn std::fmt::Display| Error::Internal(e.to_string());
-    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(|e| internal(&e))?;
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(Error::internal)?;
     let mut bytes = Vec::new();
     let mut writer =
-        ArrowWriter::try_new(&mut bytes, batch.schema(), Some(id_map::properties())).map_err(|e| internal(&e))?;
-    writer.write(&batch).map_err(|e| internal(&e))?;
-    writer.close().map_err(|e| internal(&e))?;
+        ArrowWriter::try_new(&mut bytes, batch.schema(), Some(id_map::properties())).map_err(Error::internal)?;
+    writer.write(&batch).map_err(Error::internal)?;
+    writer.close().map_err(Error::internal)?;
     Ok(bytes)
 }
 

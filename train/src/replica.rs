@@ -114,7 +114,7 @@ impl<'m> Replica<'m> {
                 .collect()
         };
         let (user_parts, item_parts) = (parts(Side::User), parts(Side::Item));
-        let n_blocks = self.users.len() + self.items.len();
+        let n_blocks = self.n_blocks();
         let mut take = |block: &mut Block<'_>, parts: &[Part<'_>]| {
             if block.steps() == step {
                 apply(simd, self.shape, &self.motion, step, parts, block, scratch);

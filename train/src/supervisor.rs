@@ -53,7 +53,7 @@ pub fn supervise(
         if let Err(stopped) = interrupt::check() {
             return Err(shell.stop(stopped));
         }
-        let event = mailbox.receive(POLL).map_err(internal)?.map_or(Event::Tick, Event::Received);
+        let event = mailbox.receive(POLL).map_err(Error::internal)?.map_or(Event::Tick, Event::Received);
         let now = start.elapsed();
         match shell.protocol.handle(event, now) {
             // A message that is not for this supervisor changes nothing.
@@ -135,11 +135,6 @@ impl Shell<'_> {
     }
 
     fn broadcast(&self, message: Message) -> Result<(), Error> {
-        self.control.broadcast(&envelope(self.run, Party::Supervisor, 0, message)).map_err(internal)
+        self.control.broadcast(&envelope(self.run, Party::Supervisor, 0, message)).map_err(Error::internal)
     }
-}
-
-/// A transport inside one process does not fail.
-fn internal(error: impl std::fmt::Display) -> Error {
-    Error::Internal(error.to_string())
 }

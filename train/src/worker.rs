@@ -114,7 +114,7 @@ impl<'a> Shell<'a> {
         batches: ReadAhead,
         holdout: BatchReader,
     ) -> Result<Self, Error> {
-        let mailbox = control.open(Party::Worker(job.worker)).map_err(internal)?;
+        let mailbox = control.open(Party::Worker(job.worker)).map_err(Error::internal)?;
         Ok(Self {
             protocol: Worker::new(&job.run),
             job,
@@ -199,7 +199,7 @@ impl<'a> Shell<'a> {
     fn compute(&mut self, step: u64) -> Result<Vec<BatchLoss>, Error> {
         let decision_us = micros(&mut self.step_over);
         // The supervisor lets nobody begin this step before all have computed the last one, hence applied the one before it.
-        self.exchange.release(step.saturating_sub(1)).map_err(internal)?;
+        self.exchange.release(step.saturating_sub(1)).map_err(Error::internal)?;
         self.timings = StepTimings { step, decision_us, ..StepTimings::default() };
         let mut losses = Vec::new();
         for slot in self.job.slots(step) {
@@ -215,7 +215,7 @@ impl<'a> Shell<'a> {
             losses.push(BatchLoss { slot, loss_sum: out.squared_error, rows: u64::from(out.rows) });
             self.batches.give_back(ready);
             self.timings.compute_us += micros(&mut self.step_over);
-            self.exchange.publish(step, slot, Arc::clone(&buffer)).map_err(internal)?;
+            self.exchange.publish(step, slot, Arc::clone(&buffer)).map_err(Error::internal)?;
             self.buffers.push(buffer);
             self.timings.exchange_write_us += micros(&mut self.step_over);
         }
@@ -238,7 +238,7 @@ impl<'a> Shell<'a> {
             return Ok(false);
         }
         self.timings.exchange_wait_us = micros(&mut self.step_over);
-        let gradients = self.exchange.read(step, n_slots).map_err(internal)?;
+        let gradients = self.exchange.read(step, n_slots).map_err(Error::internal)?;
         self.timings.exchange_read_us = micros(&mut self.step_over);
         let first = self.replica.n_blocks() * self.job.worker as usize / self.job.n_workers as usize;
         self.replica.apply(self.job.simd, step as u32, self.job.reduce, &gradients, first, &mut self.apply_scratch);
@@ -251,7 +251,7 @@ impl<'a> Shell<'a> {
     fn wait_for_gradients(&mut self, step: u64, n_slots: u32) -> Result<bool, Error> {
         let start = Instant::now();
         loop {
-            let missing = self.exchange.missing(step, n_slots, POLL).map_err(internal)?;
+            let missing = self.exchange.missing(step, n_slots, POLL).map_err(Error::internal)?;
             if missing.is_empty() {
                 return Ok(true);
             }
@@ -305,18 +305,13 @@ impl<'a> Shell<'a> {
     }
 
     fn receive(&mut self, wait: Duration) -> Result<Option<schemas::message::Envelope>, Error> {
-        self.mailbox.receive(wait).map_err(internal)
+        self.mailbox.receive(wait).map_err(Error::internal)
     }
 
     fn send(&self, message: Message) -> Result<(), Error> {
         let message = envelope(&self.job.run, Party::Worker(self.job.worker), 0, message);
-        self.control.send(Party::Supervisor, &message).map_err(internal)
+        self.control.send(Party::Supervisor, &message).map_err(Error::internal)
     }
-}
-
-/// A transport inside one process does not fail.
-fn internal(error: impl std::fmt::Display) -> Error {
-    Error::Internal(error.to_string())
 }
 
 /// Microseconds since `since`, which becomes now.

@@ -225,7 +225,7 @@ impl Matrix {
         for block in blocks {
             for (lines, &stamp) in block.lines.chunks_exact(lanes).zip(&block.stamps) {
                 for (line, out) in lines.iter().zip(row.as_chunks_mut::<LANES>().0) {
-                    *out = motion.caught_up(line, steps - stamp).value;
+                    *out = motion.value_after(line, steps - stamp);
                 }
                 matrix.factors.extend_from_slice(&row[..shape.n_factors]);
                 if shape.biases {

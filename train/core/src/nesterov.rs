@@ -58,17 +58,12 @@ impl Motion {
         (self.decay[k], self.drift[k])
     }
 
-    /// A line after `steps` more steps without gradient.
-    #[inline(always)]
+    /// The parameters of a line after `steps` more steps without gradient.
     #[must_use]
-    pub fn caught_up(&self, line: &Line, steps: u32) -> Line {
-        let (decay, drift) = self.factors(steps);
-        let mut out = *line;
-        for l in 0..LANES {
-            out.value[l] -= drift * line.velocity[l];
-            out.velocity[l] *= decay;
-        }
-        out
+    pub fn value_after(&self, line: &Line, steps: u32) -> Lane {
+        let mut value = [[0.0; LANES]];
+        self.catch_up_values(std::array::from_ref(line), steps, &mut value);
+        value[0]
     }
 
     /// The parameters of a row after `steps` more steps without gradient.
