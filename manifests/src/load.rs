@@ -3,7 +3,8 @@
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use schemas::dataset::{self, Descriptor, Digest, Layout, Object};
+use schemas::clicks::{N_CATEGORICAL, N_NUMERIC, NumericColumn, Sparse};
+use schemas::dataset::{self, Descriptor, Digest, Layout, Object, Ratings};
 use schemas::manifest::{self, Manifest};
 
 use crate::Error;
@@ -111,9 +112,9 @@ fn invalid(name: &str, problem: String, tool: &str) -> Error {
 fn check_descriptor(d: &Descriptor) -> Result<(), String> {
     check_objects("parts", &d.parts, d.rows.train)?;
     check_objects("holdout_parts", &d.holdout_parts, d.rows.holdout)?;
-    let sorts = [d.rows.train, d.rows.holdout, d.rows.rejected];
+    let sorts = [d.rows.train, d.rows.holdout, d.rows.rejected, d.rows.filtered];
     if u128::from(d.rows.read) != sorts.into_iter().map(u128::from).sum() {
-        return Err(format!("rows.read is {}, not train + holdout + rejected", d.rows.read));
+        return Err(format!("rows.read is {}, not train + holdout + rejected + filtered", d.rows.read));
     }
     check_name(&d.name)?;
     check_layout(&d.layout)
@@ -174,22 +175,56 @@ fn check_name(name: &str) -> Result<(), String> {
 
 fn check_layout(layout: &Layout) -> Result<(), String> {
     match layout {
-        Layout::Ratings(r) => {
-            if r.n_users == 0 || r.n_items == 0 {
-                return Err(format!("there are {} users and {} items", r.n_users, r.n_items));
-            }
-            if !r.mean.is_finite() {
-                return Err(format!("the mean rating is {}", r.mean));
-            }
-            for (name, map, count) in [("users", &r.users, r.n_users), ("items", &r.items, r.n_items)] {
-                check_object(map)?;
-                if map.rows != u64::from(count) {
-                    return Err(format!("the map of {name} has {} rows, not {count}", map.rows));
-                }
-            }
-            Ok(())
+        Layout::Ratings(r) => check_ratings(r),
+        Layout::Dense(d) => check_numeric(&d.numeric),
+        Layout::Sparse(s) => check_sparse(s),
+    }
+}
+
+fn check_ratings(r: &Ratings) -> Result<(), String> {
+    if r.n_users == 0 || r.n_items == 0 {
+        return Err(format!("there are {} users and {} items", r.n_users, r.n_items));
+    }
+    if !r.mean.is_finite() {
+        return Err(format!("the mean rating is {}", r.mean));
+    }
+    for (name, map, count) in [("users", &r.users, r.n_users), ("items", &r.items, r.n_items)] {
+        check_object(map)?;
+        if map.rows != u64::from(count) {
+            return Err(format!("the map of {name} has {} rows, not {count}", map.rows));
         }
     }
+    Ok(())
+}
+
+fn check_numeric(columns: &[NumericColumn]) -> Result<(), String> {
+    check_names("numeric", 'I', N_NUMERIC, columns.iter().map(|c| c.name.as_str()))?;
+    for column in columns {
+        let name = &column.name;
+        if !column.mean.is_finite() || !column.sd.is_finite() || column.sd < 0.0 {
+            return Err(format!("{name} has the mean {} and the standard deviation {}", column.mean, column.sd));
+        }
+        if column.min > column.max || column.min.is_some() != column.max.is_some() {
+            return Err(format!("{name} reaches from {:?} to {:?}", column.min, column.max));
+        }
+    }
+    Ok(())
+}
+
+fn check_sparse(s: &Sparse) -> Result<(), String> {
+    check_numeric(&s.numeric)?;
+    check_names("categorical", 'C', N_CATEGORICAL, s.categorical.iter().map(|c| c.name.as_str()))?;
+    if s.hash.buckets == 0 || s.hash.buckets.checked_add(N_NUMERIC as u32) != Some(s.n_features) {
+        return Err(format!("n_features is {}, not {N_NUMERIC} + hash.buckets, {}", s.n_features, s.hash.buckets));
+    }
+    s.scales.iter().try_for_each(check_object)
+}
+
+fn check_names<'a>(what: &str, letter: char, count: usize, names: impl Iterator<Item = &'a str>) -> Result<(), String> {
+    if names.eq((1..=count).map(|i| format!("{letter}{i}"))) {
+        return Ok(());
+    }
+    Err(format!("the {what} columns are not {letter}1 to {letter}{count}"))
 }
 
 #[cfg(test)]
@@ -221,7 +256,7 @@ mod tests {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/v1");
         let found = dataset(&Place::parse(folder).unwrap()).unwrap();
         assert_eq!((found.descriptor.rows.train, found.descriptor.parts.len()), (3, 2));
-        let Layout::Ratings(layout) = &found.descriptor.layout;
+        let Layout::Ratings(layout) = &found.descriptor.layout else { panic!("{:?}", found.descriptor.layout) };
         assert_eq!((layout.n_users, layout.n_items, layout.mean), (2, 3, 3.5));
 
         let found = shards(&format!("{folder}/manifest.json")).unwrap();
@@ -248,7 +283,7 @@ mod tests {
             (m, "/batches/0", json!({}), "not a valid gristmill.manifest file: missing field `key`"),
             (m, "", json!([1]), "not a gristmill.manifest file"),
             (d, "/rows/train", json!(4), "parts have 3 rows together, not 4"),
-            (d, "/rows/read", json!(6), "rows.read is 6, not train + holdout + rejected"),
+            (d, "/rows/read", json!(6), "rows.read is 6, not train + holdout + rejected + filtered"),
             (d, "/parts/0/rows", json!(u64::MAX), "rows together, not 3"),
             (m, "/rows", json!(4), "batches have 3 rows together, not 4"),
             (m, "/holdout_rows", json!(0), "holdout_batches have 1 rows together, not 0"),

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::clicks::{Dense, Sparse};
+
 /// The `format` field of a [`Descriptor`].
 pub const FORMAT: &str = "gristmill.dataset";
 /// The newest version of [`Descriptor`] that this build reads and the one it writes.
@@ -25,6 +27,9 @@ pub struct Descriptor {
     pub source: Source,
     /// Kind of rows, their columns and the statistics fitted on the training rows.
     pub layout: Layout,
+    /// The SQL condition that rows had to meet, if there was one. Rows that did not are counted in `rows.filtered`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
     /// How many rows there are of each sort.
     pub rows: RowCounts,
     /// The rows kept from training, if any.
@@ -40,10 +45,24 @@ pub struct Descriptor {
 /// The raw input a dataset was made from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Source {
-    /// File name, without its folder.
+    /// File name, without its folder; that of the first file when there are several.
     pub name: String,
     /// Recognised format, for example `movielens-csv`.
     pub format: String,
+    /// Size of the text after decompression, of all files together.
+    pub bytes: u64,
+    /// Digest of the text after decompression. Of several files: of their digests, a line each, in order.
+    pub digest: Digest,
+    /// The files in order, when there are several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<SourceFile>,
+}
+
+/// One of several files of the raw input.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SourceFile {
+    /// File name, without its folder.
+    pub name: String,
     /// Size of the text after decompression.
     pub bytes: u64,
     /// Digest of the text after decompression.
@@ -53,7 +72,7 @@ pub struct Source {
 /// How many rows were read, kept and refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RowCounts {
-    /// Data rows in the source: `train + holdout + rejected`.
+    /// Data rows in the source: `train + holdout + rejected + filtered`.
     pub read: u64,
     /// Rows for training.
     pub train: u64,
@@ -61,6 +80,13 @@ pub struct RowCounts {
     pub holdout: u64,
     /// Rows that were quarantined.
     pub rejected: u64,
+    /// Rows that did not meet the filter.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub filtered: u64,
+}
+
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Which rows are held out: row `i` (counted from 0 in the source, rejected rows included) is held out when
@@ -122,6 +148,10 @@ impl std::fmt::Display for Digest {
 pub enum Layout {
     /// `(user, item, centred rating)`, for matrix factorisation.
     Ratings(Ratings),
+    /// `(label, 13 standardised numbers)`, for logistic regression.
+    Dense(Dense),
+    /// `(label, 13 scaled numbers, 26 buckets)`, for logistic regression.
+    Sparse(Sparse),
 }
 
 impl Layout {
@@ -130,7 +160,41 @@ impl Layout {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Ratings(_) => "ratings",
+            Self::Dense(_) => "dense",
+            Self::Sparse(_) => "sparse",
         }
+    }
+
+    /// The ratings, if that is what the rows are.
+    #[must_use]
+    pub const fn ratings(&self) -> Option<&Ratings> {
+        match self {
+            Self::Ratings(ratings) => Some(ratings),
+            Self::Dense(_) | Self::Sparse(_) => None,
+        }
+    }
+
+    /// The tables that belong to the layout, each with the name it is stored under.
+    #[must_use]
+    pub fn tables(&self) -> Vec<(&'static str, &Object)> {
+        match self {
+            Self::Ratings(ratings) => vec![("users.parquet", &ratings.users), ("items.parquet", &ratings.items)],
+            Self::Dense(_) => Vec::new(),
+            Self::Sparse(sparse) => sparse.scales.iter().map(|scales| ("scales.parquet", scales)).collect(),
+        }
+    }
+
+    /// The same layout with its tables, in the order of [`Layout::tables`], at other keys.
+    #[must_use]
+    pub fn with_tables(mut self, tables: Vec<Object>) -> Self {
+        let places = match &mut self {
+            Self::Ratings(ratings) => vec![&mut ratings.users, &mut ratings.items],
+            Self::Dense(_) => Vec::new(),
+            Self::Sparse(sparse) => sparse.scales.iter_mut().collect(),
+        };
+        assert_eq!(places.len(), tables.len(), "a layout keeps its tables");
+        places.into_iter().zip(tables).for_each(|(place, table)| *place = table);
+        self
     }
 }
 

@@ -9,11 +9,12 @@
 //! | protocol 1 | [`message::Envelope`] | supervisor and workers | each other |
 //!
 //! **Compatibility.** Every file carries its format and version. A reader accepts every version that was released and
-//! refuses a newer one by name. New optional fields keep the version; anything else raises it. The JSON Schemas in `json/`
+//! refuses a newer one by name. New optional fields and new kinds keep the version; anything else raises it. The JSON Schemas in `json/`
 //! are generated from these types and a test fails when they are stale.
 //!
 //! There is no I/O here, no clock, and no SDK.
 
+pub mod clicks;
 pub mod dataset;
 pub mod exit;
 pub mod manifest;

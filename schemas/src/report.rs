@@ -35,10 +35,22 @@ pub struct GenerateReport {
     pub output: String,
     /// Data rows in it.
     pub rows: u64,
+    /// For a click log: what a model can reach on its labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_loss: Option<GeneratedLogLoss>,
     /// Bytes written.
     pub bytes_written: u64,
     /// Wall-clock seconds.
     pub seconds: f64,
+}
+
+/// Log loss, in nats, of two predictors on a generated click log.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct GeneratedLogLoss {
+    /// Predicting the probability that each label was drawn with: no model does better in the long run.
+    pub best: f64,
+    /// Always predicting the share of clicks.
+    pub base_rate: f64,
 }
 
 /// What `shard` made.

@@ -22,7 +22,7 @@ use manifests::commit::{Staging, generation};
 use manifests::digest::digest;
 use manifests::load;
 use reporting::{Console, count};
-use schemas::dataset::{Digest, Layout, Object, Ratings};
+use schemas::dataset::{Digest, Object};
 use schemas::manifest::{self, Manifest};
 use schemas::report::ShardReport;
 
@@ -66,11 +66,10 @@ fn identity(plan: &Plan) -> Digest {
 
 fn make(plan: &Plan, identity: &Digest, console: &Console) -> Result<(Manifest, Digest, u64), Error> {
     let descriptor = &plan.dataset.descriptor;
-    let Layout::Ratings(layout) = &descriptor.layout;
     let staging = Staging::new(&plan.out, &plan.manifest_place, &plan.manifest_key, identity);
     // First, because it is quick and tells whether the place can be written to.
-    let users = copy(plan, &staging, &layout.users, "users.parquet")?;
-    let items = copy(plan, &staging, &layout.items, "items.parquet")?;
+    let tables = descriptor.layout.tables().into_iter().map(|(name, table)| copy(plan, &staging, table, name));
+    let layout = descriptor.layout.clone().with_tables(tables.collect::<Result<_, _>>()?);
     let order = Order::Shuffled(plan.shuffle.seed);
     let batches = set(plan, &staging, "batch", &descriptor.parts, order, console)?;
     let holdout_batches = set(plan, &staging, "holdout", &descriptor.holdout_parts, Order::Kept, console)?;
@@ -81,7 +80,7 @@ fn make(plan: &Plan, identity: &Digest, console: &Console) -> Result<(Manifest, 
         name: descriptor.name.clone(),
         source: descriptor.source.clone(),
         dataset_digest: plan.dataset.digest.clone(),
-        layout: Layout::Ratings(Ratings { users, items, ..layout.clone() }),
+        layout,
         holdout: descriptor.holdout,
         shuffle: plan.shuffle.clone(),
         base: plan.base.clone(),
@@ -106,7 +105,7 @@ fn set(
     order: Order,
     console: &Console,
 ) -> Result<Vec<Object>, Error> {
-    let Layout::Ratings(layout) = &plan.dataset.descriptor.layout;
+    let layout = plan.dataset.descriptor.layout.ratings().expect("the plan refuses other kinds");
     let total = Some(parts.iter().map(|part| part.rows).sum());
     let progress = console.progress("reading", total, "rows");
     let rows = read::rows(plan, layout, parts, order, &progress);
@@ -126,8 +125,8 @@ fn copy(plan: &Plan, staging: &Staging, map: &Object, name: &str) -> Result<Obje
 
 /// Everything that `manifest` names.
 fn objects(manifest: &Manifest) -> impl Iterator<Item = &Object> {
-    let Layout::Ratings(layout) = &manifest.layout;
-    [&layout.users, &layout.items].into_iter().chain(&manifest.batches).chain(&manifest.holdout_batches)
+    let tables = manifest.layout.tables().into_iter().map(|(_, table)| table);
+    tables.chain(&manifest.batches).chain(&manifest.holdout_batches)
 }
 
 /// The report on `made`; `written` is `None` when it was already there.

@@ -55,6 +55,9 @@ impl Plan {
         };
         let dataset = load::dataset(&place)?;
         let descriptor = place.show(DESCRIPTOR_KEY);
+        if dataset.descriptor.layout.ratings().is_none() {
+            return Err(Error::NoRows { place: descriptor });
+        }
         let rows = dataset.descriptor.rows;
         if rows.train == 0 {
             return Err(Error::NoRows { place: descriptor });

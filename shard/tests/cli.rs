@@ -12,7 +12,7 @@ use std::process::{Command, Output, Stdio};
 use manifests::load::{self, Shards};
 use manifests::place::Place;
 use manifests::ratings::{self, RatingRows};
-use schemas::dataset::{Layout, Object};
+use schemas::dataset::Object;
 use schemas::report::ShardReport;
 use serde_json::{Value, json};
 use support::{Spec, prepare};
@@ -232,7 +232,7 @@ fn without_arguments_the_conventional_places_are_used() {
     std::fs::rename(folder.path(), &moved).unwrap();
     let found = shards(&moved, "ml.json");
     assert_eq!(rows(&found.place, &found.manifest.batches).concat().len(), 1003);
-    let Layout::Ratings(layout) = &found.manifest.layout;
+    let layout = found.manifest.layout.ratings().unwrap();
     let users = load::object(&found.place, &layout.users, "test").unwrap();
     assert_eq!(manifests::id_map::decode("user", users).unwrap()[..3], [1, 4, 7]);
 }

@@ -82,7 +82,7 @@ fn train(
     progress: &Progress,
 ) -> Result<(Outcome, Records, Factors), Error> {
     let manifest = &plan.shards.manifest;
-    let ratings = plan.ratings();
+    let ratings = &plan.ratings;
     let settings = &plan.settings;
     let n_batches = u32::try_from(manifest.batches.len()).map_err(Error::internal)?;
     let n_holdout_batches = u32::try_from(manifest.holdout_batches.len()).map_err(Error::internal)?;

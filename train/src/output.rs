@@ -74,7 +74,7 @@ pub struct Ids {
 /// # Errors
 /// When an id map is missing or wrong, or the place cannot be written to.
 pub fn prepare(plan: &Plan) -> Result<Ids, Error> {
-    let ratings = plan.ratings();
+    let ratings = &plan.ratings;
     let ids = Ids { users: ids(plan, "user", &ratings.users)?, items: ids(plan, "item", &ratings.items)? };
     plan.out.put(PROBE, Vec::new())?;
     plan.out.delete(PROBE)?;
@@ -104,8 +104,8 @@ pub fn announce(plan: &Plan, console: &Console) {
         count(manifest.rows),
         manifest.batches.len(),
         count(manifest.holdout_rows),
-        count(plan.ratings().n_users.into()),
-        count(plan.ratings().n_items.into()),
+        count(plan.ratings.n_users.into()),
+        count(plan.ratings.n_items.into()),
         settings.factors,
         if settings.biases { " and biases" } else { "" },
     ));
@@ -251,7 +251,7 @@ fn safetensors(plan: &Plan, factors: &Factors) -> Result<Vec<u8>, Error> {
         "format": "gristmill.pmf",
         "version": 1,
         "manifest": plan.shards.digest,
-        "mean": plan.ratings().mean,
+        "mean": plan.ratings.mean,
         "stars": "mean + user_factors[u] . item_factors[i] + user_biases[u] + item_biases[i]",
     });
     let metadata = HashMap::from([("gristmill".to_owned(), about.to_string())]);

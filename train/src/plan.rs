@@ -17,6 +17,8 @@ use crate::error::Error;
 pub struct Plan {
     /// The mini-batches.
     pub shards: Shards,
+    /// The manifest's layout.
+    pub ratings: Ratings,
     /// What the result depends on besides the manifest.
     pub settings: PmfSettings,
     /// The learning rate that is used when none is given.
@@ -69,7 +71,11 @@ impl Plan {
     pub fn resolve(args: &TrainArgs) -> Result<Self, Error> {
         let path = args.manifest.as_deref().unwrap_or_default();
         let shards = load::shards(path)?;
-        let Layout::Ratings(ratings) = &shards.manifest.layout;
+        let Layout::Ratings(ratings) = &shards.manifest.layout else {
+            let problem = format!("{path} is of the kind `{}`, which has no model yet", shards.manifest.layout.kind());
+            return Err(usage(&problem, "train on a manifest of the kind `ratings`"));
+        };
+        let ratings = ratings.clone();
         if shards.manifest.rows == 0 {
             return Err(usage("the manifest has no training rows", "make one with `shard` from data that has some"));
         }
@@ -99,12 +105,13 @@ impl Plan {
             target_holdout_loss: args.target_holdout_loss,
             patience: args.patience.or((shards.manifest.holdout_rows > 0).then_some(3)),
         };
-        let warnings = check_limits(&limits, args, &shards, ratings)?;
+        let warnings = check_limits(&limits, args, &shards, &ratings)?;
         let identity = identity(&shards.digest, &settings, &limits);
         let run = format!("{}-pmf-{}", shards.manifest.name, &identity.hex()[..8]);
         let out = Place::parse(args.out.as_deref().unwrap_or(&format!("runs/{run}")))?;
         Ok(Self {
             shards,
+            ratings,
             settings,
             safe_learning_rate,
             workers,
@@ -117,17 +124,10 @@ impl Plan {
         })
     }
 
-    /// The ratings layout of the manifest.
-    #[must_use]
-    pub fn ratings(&self) -> &Ratings {
-        let Layout::Ratings(ratings) = &self.shards.manifest.layout;
-        ratings
-    }
-
     /// The baselines to hold the model against: on the held-out rows, or on the training rows when none are held out.
     #[must_use]
     pub fn baselines(&self) -> BaselineRmse {
-        let baselines = self.ratings().baselines;
+        let baselines = self.ratings.baselines;
         baselines.holdout.unwrap_or(baselines.train)
     }
 }

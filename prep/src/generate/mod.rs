@@ -55,7 +55,14 @@ pub fn run(plan: &GeneratePlan, console: &Console) -> Result<Report, Error> {
         console.note(format!("next: prep movielens {shown} --holdout 0.1"));
     }
     let seconds = start.elapsed().as_secs_f64();
-    let report = GenerateReport { tool: TOOL.to_owned(), output: shown, rows: plan.ratings, bytes_written, seconds };
+    let report = GenerateReport {
+        tool: TOOL.to_owned(),
+        output: shown,
+        rows: plan.ratings,
+        log_loss: None,
+        bytes_written,
+        seconds,
+    };
     Ok(Report::Generated(report))
 }
 

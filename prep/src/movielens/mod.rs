@@ -23,9 +23,7 @@ use manifests::id_map;
 use manifests::load::{self, Dataset};
 use manifests::place::Place;
 use reporting::{Console, count};
-use schemas::dataset::{
-    self, DESCRIPTOR_KEY, Descriptor, Digest, Layout, Object, Ratings, RowCounts, Source as Origin,
-};
+use schemas::dataset::{self, DESCRIPTOR_KEY, Descriptor, Digest, Layout, Ratings, RowCounts, Source as Origin};
 use schemas::report::PrepReport;
 
 use self::format::TextFormat;
@@ -123,9 +121,8 @@ impl Job<'_> {
 
     fn verifies(&self, dataset: &Dataset) -> bool {
         let d = &dataset.descriptor;
-        let Layout::Ratings(ratings) = &d.layout;
-        let mut objects =
-            d.parts.iter().chain(&d.holdout_parts).chain(&d.rejects).chain([&ratings.users, &ratings.items]);
+        let tables = d.layout.tables().into_iter().map(|(_, table)| table);
+        let mut objects = d.parts.iter().chain(&d.holdout_parts).chain(&d.rejects).chain(tables);
         let name = self.place.show(DESCRIPTOR_KEY);
         objects.all(|object| match load::object(&dataset.place, object, &name) {
             Ok(_) => true,
@@ -151,8 +148,15 @@ impl Job<'_> {
             version: dataset::VERSION,
             tool: TOOL.to_owned(),
             name: self.plan.name.clone(),
-            source: Origin { name: source.name.clone(), format: format.to_owned(), bytes: text_bytes, digest },
-            layout: Layout::Ratings(layout),
+            source: Origin {
+                name: source.name.clone(),
+                format: format.to_owned(),
+                bytes: text_bytes,
+                digest,
+                files: Vec::new(),
+            },
+            layout: Layout::Ratings(layout.clone()),
+            filter: None,
             rows,
             holdout: self.plan.holdout,
             parts: written.parts,
@@ -160,7 +164,7 @@ impl Job<'_> {
             rejects,
         };
         let bytes = self.commit(staging, &descriptor)?;
-        self.summarise(&descriptor);
+        self.summarise(&descriptor, &layout);
         Ok(self.report(rows, bytes, false))
     }
 
@@ -185,6 +189,7 @@ impl Job<'_> {
             train: totals.train_rows,
             holdout: spill.rows() - totals.train_rows,
             rejected: rejects.count(),
+            filtered: 0,
         };
         if rows.train == 0 {
             let fraction = self.plan.holdout.map_or(0.0, |h| h.fraction);
@@ -228,10 +233,9 @@ impl Job<'_> {
     fn commit(&self, staging: Staging, descriptor: &Descriptor) -> Result<u64, Error> {
         let mut json = serde_json::to_vec_pretty(descriptor).expect("a descriptor is JSON");
         json.push(b'\n');
-        let Layout::Ratings(ratings) = &descriptor.layout;
         let objects = descriptor.parts.iter().chain(&descriptor.holdout_parts).chain(&descriptor.rejects);
-        let bytes_of = |object: &Object| object.bytes;
-        let bytes: u64 = objects.chain([&ratings.users, &ratings.items]).map(bytes_of).sum();
+        let tables = descriptor.layout.tables().into_iter().map(|(_, table)| table);
+        let bytes: u64 = objects.chain(tables).map(|object| object.bytes).sum();
         let bytes = bytes + json.len() as u64;
         reporting::interrupt::check()?;
         staging.commit(json, self.plan.replace)?;
@@ -251,8 +255,7 @@ impl Job<'_> {
         }
     }
 
-    fn summarise(&self, d: &Descriptor) {
-        let Layout::Ratings(r) = &d.layout;
+    fn summarise(&self, d: &Descriptor, r: &Ratings) {
         let say = |text: String| self.console.note(text);
         say(format!(
             "{} ratings of {} movies by {} users ({}), mean {:.4}",

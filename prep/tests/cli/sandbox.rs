@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 use manifests::load;
 use manifests::place::Place;
-use schemas::dataset::{Descriptor, Layout, Ratings};
+use schemas::dataset::{Descriptor, Ratings};
 
 /// The binary under test.
 pub(crate) const PREP: &str = env!("CARGO_BIN_EXE_prep");
@@ -101,9 +101,8 @@ impl Sandbox {
     pub(crate) fn descriptor(&self, name: &str) -> Descriptor {
         let place = Place::parse(self.path(name).to_str().unwrap()).unwrap();
         let descriptor = load::dataset(&place).unwrap().descriptor;
-        let Layout::Ratings(ratings) = &descriptor.layout;
         let objects = descriptor.parts.iter().chain(&descriptor.holdout_parts).chain(&descriptor.rejects);
-        for object in objects.chain([&ratings.users, &ratings.items]) {
+        for object in objects.chain(descriptor.layout.tables().into_iter().map(|(_, table)| table)) {
             load::object(&place, object, "the descriptor").unwrap();
         }
         descriptor
@@ -139,8 +138,7 @@ impl Sandbox {
 }
 
 pub(crate) fn ratings(descriptor: &Descriptor) -> &Ratings {
-    let Layout::Ratings(ratings) = &descriptor.layout;
-    ratings
+    descriptor.layout.ratings().unwrap()
 }
 
 pub(crate) fn gzip(text: &[u8]) -> Vec<u8> {

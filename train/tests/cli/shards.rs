@@ -89,6 +89,7 @@ pub(crate) fn write(folder: &Path, spec: Spec) {
             format: "movielens-csv".to_owned(),
             bytes: 0,
             digest: digest(b""),
+            files: Vec::new(),
         },
         dataset_digest: digest(b"descriptor"),
         layout: Layout::Ratings(layout),
