@@ -185,6 +185,9 @@ impl Layout {
     }
 
     /// The same layout with its tables, in the order of [`Layout::tables`], at other keys.
+    ///
+    /// # Panics
+    /// When there are more or fewer tables than before.
     #[must_use]
     pub fn with_tables(mut self, tables: Vec<Object>) -> Self {
         let places = match &mut self {
