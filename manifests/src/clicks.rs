@@ -420,7 +420,7 @@ mod tests {
                 let rows = rows(form, &cells);
                 let bytes = encode(form, &rows);
                 prop_assert_eq!(&bytes, &encode(form, &rows));
-                let mut found = super::tests::rows(form, &[1; 120]);
+                let mut found = tests::rows(form, &[1; 120]);
                 decode(form, Bytes::from(bytes), &mut found).unwrap();
                 prop_assert_eq!(bits(&found), bits(&rows));
             }
@@ -453,7 +453,7 @@ mod tests {
         let found = decode(form, Bytes::from_static(b"PAR1"), &mut ClickRows::default()).unwrap_err();
         assert!(found.starts_with("not a readable Parquet file: "), "{found}");
         let bytes = Bytes::from(encode(form, &rows(form, &cells)));
-        let mut read_as = |other: Form| decode(other, bytes.clone(), &mut ClickRows::default()).unwrap_err();
+        let read_as = |other: Form| decode(other, bytes.clone(), &mut ClickRows::default()).unwrap_err();
         assert_eq!(
             read_as(Form { labelled: false, ..form }),
             "column 1 is `label: FLOAT`, not the required `I1: FLOAT optional`"
