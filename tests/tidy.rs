@@ -223,7 +223,8 @@ fn the_protocol_is_pure() {
 
 #[test]
 fn versions_are_in_one_place() {
-    let members = texts().into_iter().filter(|(path, _)| path.ends_with("/Cargo.toml"));
+    // Fuzzing needs another compiler, so it is a workspace of its own.
+    let members = texts().into_iter().filter(|(path, _)| path.ends_with("/Cargo.toml") && !path.contains("/fuzz/"));
     let mut problems = Vec::new();
     for (path, text) in members {
         let mut in_dependencies = false;
