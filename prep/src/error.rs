@@ -18,7 +18,10 @@ pub enum Error {
     },
     /// There is no input.
     #[error("no input: no INPUT is given, and standard input is neither a pipe nor a file")]
-    NoInput,
+    NoInput {
+        /// A command with an input.
+        example: &'static str,
+    },
     /// The input does not exist.
     #[error("{place}: not found")]
     InputNotFound {
@@ -72,6 +75,52 @@ pub enum Error {
         place: String,
         /// The first line, shortened.
         line: String,
+    },
+    /// The input is no click log.
+    #[error("{place}:1:1: {problem}")]
+    NotClicks {
+        /// The input.
+        place: String,
+        /// What it is instead.
+        problem: String,
+    },
+    /// Two inputs with different columns.
+    #[error("{place}: its rows are {found}, those of `{first}` {expected}")]
+    DifferentColumns {
+        /// The input.
+        place: String,
+        /// Its columns.
+        found: String,
+        /// The first input.
+        first: String,
+        /// The first input's columns.
+        expected: String,
+    },
+    /// A pattern that no file matches, or a folder without files.
+    #[error("{place}: {problem}")]
+    NoFiles {
+        /// The pattern or folder.
+        place: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A dataset whose statistics do not fit.
+    #[error("{place}: {problem}")]
+    Unlike {
+        /// The dataset.
+        place: String,
+        /// In what it does not fit.
+        problem: String,
+    },
+    /// Rows lost or made up between reading and writing: a bug, found before anybody could use the result.
+    #[error("{what}: {read} were read and {written} written")]
+    Lost {
+        /// What was counted.
+        what: &'static str,
+        /// How many there were before.
+        read: u64,
+        /// How many there are now.
+        written: u64,
     },
     /// The header names other columns.
     #[error("{place}:{line}:1: the header `{header}` is not userId, movieId, rating, timestamp")]
@@ -130,18 +179,22 @@ pub enum Error {
         bytes_max: usize,
     },
     /// The input holds no rows.
-    #[error("{place}: no ratings: {found}")]
-    NoRatings {
+    #[error("{place}: no {rows}: {found}")]
+    NoRows {
         /// The input.
         place: String,
+        /// What the rows are called.
+        rows: &'static str,
         /// What it holds instead.
         found: &'static str,
     },
     /// Every row was rejected.
-    #[error("{place}: no ratings: all {rejected} rows were set aside, the first in line {first_line}")]
+    #[error("{place}: no {rows}: all {rejected} rows were set aside, the first in line {first_line}")]
     AllRejected {
         /// The input.
         place: String,
+        /// What the rows are called.
+        rows: &'static str,
         /// Rows in it.
         rejected: u64,
         /// The first bad line.
@@ -198,18 +251,23 @@ impl Explain for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Setting { .. }
-            | Self::NoInput
+            | Self::NoInput { .. }
             | Self::InputNotFound { .. }
             | Self::NothingInside { .. }
+            | Self::NoFiles { .. }
+            | Self::Unlike { .. }
             | Self::ZipInStream { .. } => ErrorKind::Usage,
+            Self::Lost { .. } => ErrorKind::Internal,
             Self::Damaged { .. }
             | Self::UnknownFormat { .. }
+            | Self::NotClicks { .. }
+            | Self::DifferentColumns { .. }
             | Self::UnknownHeader { .. }
             | Self::LineTooLong { .. }
             | Self::BadRow { .. }
             | Self::TooManyBadRows { .. }
             | Self::RejectsTooLarge { .. }
-            | Self::NoRatings { .. }
+            | Self::NoRows { .. }
             | Self::AllRejected { .. }
             | Self::AllHeldOut { .. } => ErrorKind::Data,
             Self::Unreadable { source, .. } | Self::Unwritable { source, .. } | Self::Temporary { source, .. } => {
@@ -232,8 +290,8 @@ impl Explain for Error {
     fn fix(&self) -> Option<String> {
         let text = match self {
             Self::Setting { fix, .. } => fix,
-            Self::NoInput => {
-                "name a file or folder, as in `prep movielens ml-20m.zip`, or pipe ratings in, as in `zcat ratings.csv.gz | prep movielens`"
+            Self::NoInput { example } => {
+                return Some(format!("name a file or folder, or pipe rows in, as in {example}"));
             }
             Self::InputNotFound { .. } => "check the path",
             Self::NothingInside { .. } => "name the file with the ratings",
@@ -243,11 +301,18 @@ impl Explain for Error {
             Self::UnknownFormat { .. } => {
                 "ratings have the columns userId, movieId, rating, timestamp; name the separator with `--format csv|dat|tab`"
             }
+            Self::NotClicks { .. } => {
+                "give click logs as Criteo publishes them: label (or none), I1 to I13, C1 to C26, separated by tabs; or Kaggle's csv with its header"
+            }
+            Self::DifferentColumns { .. } => "prepare the files with labels and those without as two datasets",
+            Self::NoFiles { .. } => "check the path; a pattern may have `*`, `?` and `[...]`",
+            Self::Unlike { .. } => "name a dataset that was prepared with the same `--features` and `--hash-buckets`",
+            Self::Lost { .. } => "please report this, with the command and, if you can, the input",
             Self::UnknownHeader { .. } => "put the columns in this order, or remove a header that means the same",
-            Self::LineTooLong { .. } | Self::RejectsTooLarge { .. } => "check that this is a file of ratings",
+            Self::LineTooLong { .. } | Self::RejectsTooLarge { .. } => "check that this is the right file",
             Self::BadRow { .. } => "correct the row, or set bad rows aside with `--bad-rows quarantine`",
             Self::TooManyBadRows { .. } => "correct the rows, or allow more with `--bad-rows quarantine:N`",
-            Self::NoRatings { .. } => "check that the input is complete",
+            Self::NoRows { .. } => "check that the input is complete",
             Self::AllRejected { .. } => "check `--format` and the input; without quarantine the first bad row is shown",
             Self::AllHeldOut { .. } => "hold out a smaller share",
             Self::Temporary { .. } => "free some space, or name another folder with `--temp-dir`",

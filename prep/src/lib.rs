@@ -12,8 +12,11 @@ pub mod cli;
 pub mod error;
 pub mod generate;
 pub mod movielens;
+mod output;
 pub mod plan;
+mod rejects;
 pub mod source;
+mod threads;
 
 use reporting::Console;
 use schemas::report::{GenerateReport, PrepReport};

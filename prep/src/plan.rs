@@ -107,7 +107,10 @@ impl MovielensPlan {
         let input = match flags.input {
             Some(path) => Input::Path(path),
             None if standard_input_is_given() => Input::Standard,
-            None => return Err(Error::NoInput),
+            None => {
+                let example = "`prep movielens ml-20m.zip` or `zcat ratings.csv.gz | prep movielens`";
+                return Err(Error::NoInput { example });
+            }
         };
         let name = match flags.name {
             Some(name) => checked_name(name)?,

@@ -11,14 +11,17 @@ use schemas::dataset::Digest;
 use super::format::{self, TextFormat};
 use super::ids::IdSet;
 use super::parse::{BadRow, Parsed, parse_block, unpack};
-use super::rejects::Rejects;
 use super::rules::Rule;
 use super::spill::Spill;
 use crate::blocks::{Block, LINE_BYTES_MAX, in_order};
 use crate::cli::Format;
 use crate::error::Error;
 use crate::plan::BadRows;
+use crate::rejects::Rejects;
 use crate::source::Source;
+
+/// What the rows are called in messages.
+const ROWS: &str = "ratings";
 
 /// What the first stage makes.
 pub(super) struct Ingested {
@@ -63,8 +66,9 @@ pub(super) fn digest(source: &Source, threads: usize, console: &Console) -> Resu
 /// How `source` is to be read.
 pub(super) fn recognise(source: &Source, asked: Format) -> Result<TextFormat, Error> {
     let head = source.text.head().map_err(|e| source.explain(e, 0))?;
-    format::recognise(&head, asked, &source.shown)?.ok_or_else(|| Error::NoRatings {
+    format::recognise(&head, asked, &source.shown)?.ok_or_else(|| Error::NoRows {
         place: source.shown.clone(),
+        rows: ROWS,
         found: if head.is_empty() { "it is empty" } else { "there is nothing but empty lines" },
     })
 }
@@ -193,7 +197,7 @@ impl Reader<'_> {
                 Err(Error::TooManyBadRows { place: place(), line, column, problem, rejected_max })
             }
             BadRows::Quarantine { .. } => {
-                self.rejects.push(self.rows + bad.line as u64, line, column, &problem, text);
+                self.rejects.push(self.rows + bad.line as u64, None, line, column, &problem, text);
                 if self.rejects.csv().len() > Rejects::CSV_BYTES_MAX {
                     return Err(Error::RejectsTooLarge { place: place(), line, bytes_max: Rejects::CSV_BYTES_MAX });
                 }
@@ -208,8 +212,8 @@ impl Reader<'_> {
             return Ok(());
         }
         Err(match self.rejects.first_line() {
-            Some(first_line) => Error::AllRejected { place, rejected: self.rejects.count(), first_line },
-            None => Error::NoRatings { place, found: "there is nothing but a header" },
+            Some(first_line) => Error::AllRejected { place, rows: ROWS, rejected: self.rejects.count(), first_line },
+            None => Error::NoRows { place, rows: ROWS, found: "there is nothing but a header" },
         })
     }
 }

@@ -9,19 +9,14 @@ mod ids;
 mod ingest;
 mod pairs;
 pub mod parse;
-mod rejects;
 pub mod rules;
 mod spill;
 mod statistics;
 mod write;
 
-use std::time::Instant;
-
 use manifests::commit::Staging;
 use manifests::digest::digest;
 use manifests::id_map;
-use manifests::load::{self, Dataset};
-use manifests::place::Place;
 use reporting::{Console, count};
 use schemas::dataset::{self, DESCRIPTOR_KEY, Descriptor, Digest, Layout, Ratings, RowCounts, Source as Origin};
 use schemas::report::PrepReport;
@@ -29,43 +24,29 @@ use schemas::report::PrepReport;
 use self::format::TextFormat;
 use self::ids::{IdSet, Ranks};
 use self::ingest::Ingested;
-use self::rejects::Rejects;
 use self::spill::Spill;
 use self::statistics::Split;
 use self::write::Written;
 use crate::TOOL;
 use crate::error::Error;
+use crate::output::Output;
 use crate::plan::MovielensPlan;
+use crate::rejects::Rejects;
 use crate::source::Source;
 
 /// Names of the files that hold ratings, the preferred one first.
 const NAMES: [&str; 3] = ["ratings.csv", "ratings.dat", "u.data"];
-
-/// What lies at the output already.
-enum Existing {
-    Nothing,
-    Dataset(Box<Dataset>),
-    Unreadable,
-}
 
 /// Makes the dataset of `plan`, unless it is there already.
 ///
 /// # Errors
 /// [`Error`]. Nothing is then left at the output but what was there before.
 pub fn run(plan: &MovielensPlan, console: &Console) -> Result<PrepReport, Error> {
-    let start = Instant::now();
-    let place = Place::parse(&plan.out)?;
-    let existing = match load::dataset(&place) {
-        Ok(dataset) => Existing::Dataset(Box::new(dataset)),
-        Err(manifests::Error::NotFound { .. }) => Existing::Nothing,
-        Err(manifests::Error::Invalid { .. }) => Existing::Unreadable,
-        Err(error) => return Err(error.into()),
-    };
-    let job = Job { plan, console, place, existing, start };
+    let output = Output::open(&plan.out, plan.replace, console)?;
+    let job = Job { plan, console, output };
     let mut source = Source::open(&plan.input, &NAMES)?;
     let mut format = ingest::recognise(&source, plan.format)?;
-    let to_compare = !matches!(job.existing, Existing::Nothing);
-    if to_compare && source.can_be_read_again {
+    if job.output.is_taken() && source.can_be_read_again {
         let (digest, _) = ingest::digest(&source, plan.threads, console)?;
         if let Some(report) = job.compare(&digest, format)? {
             return Ok(report);
@@ -77,7 +58,7 @@ pub fn run(plan: &MovielensPlan, console: &Console) -> Result<PrepReport, Error>
         console.note(format!("{}: three columns, so there are no timestamps", source.shown));
     }
     let ingested = ingest::ingest(&source, format, plan.bad_rows, plan.threads, &plan.temp_dir, console)?;
-    if to_compare
+    if job.output.is_taken()
         && !source.can_be_read_again
         && let Some(report) = job.compare(&ingested.digest, format)?
     {
@@ -89,47 +70,16 @@ pub fn run(plan: &MovielensPlan, console: &Console) -> Result<PrepReport, Error>
 struct Job<'a> {
     plan: &'a MovielensPlan,
     console: &'a Console,
-    place: Place,
-    existing: Existing,
-    start: Instant,
+    output: Output<'a>,
 }
 
 impl Job<'_> {
-    /// The report when the dataset that exists is the one that would be made, `None` when there is something to make.
     fn compare(&self, digest: &Digest, format: TextFormat) -> Result<Option<PrepReport>, Error> {
-        if let Existing::Dataset(dataset) = &self.existing {
-            let d = &dataset.descriptor;
-            let same = d.version == dataset::VERSION
-                && d.name == self.plan.name
+        self.output.compare(self.plan.bad_rows.rejected_max(), |d| {
+            d.name == self.plan.name
                 && d.source.digest == *digest
                 && d.source.format == format::name(format.columns.separator)
-                && d.holdout == self.plan.holdout;
-            if same && d.rows.rejected > self.plan.bad_rows.rejected_max() {
-                // It was made with more patience for bad rows. Reading goes on to the row that is one too many.
-                return Ok(None);
-            }
-            if same && self.verifies(dataset) {
-                self.console.note(format!("unchanged: {} holds this dataset already", self.place));
-                return Ok(Some(self.report(d.rows, 0, true)));
-            }
-        }
-        if self.plan.replace {
-            return Ok(None);
-        }
-        Err(manifests::Error::Conflict { place: self.place.show(DESCRIPTOR_KEY) }.into())
-    }
-
-    fn verifies(&self, dataset: &Dataset) -> bool {
-        let d = &dataset.descriptor;
-        let tables = d.layout.tables().into_iter().map(|(_, table)| table);
-        let mut objects = d.parts.iter().chain(&d.holdout_parts).chain(&d.rejects).chain(tables);
-        let name = self.place.show(DESCRIPTOR_KEY);
-        objects.all(|object| match load::object(&dataset.place, object, &name) {
-            Ok(_) => true,
-            Err(error) => {
-                self.console.warn(error.to_string());
-                false
-            }
+                && d.holdout == self.plan.holdout
         })
     }
 
@@ -137,7 +87,8 @@ impl Job<'_> {
         let Ingested { digest, text_bytes, spill, rejects, users, items } = ingested;
         let format = format::name(format.columns.separator);
         self.console.detail(format!("{}: {format}, {text_bytes} bytes of text, {digest}", source.shown));
-        let staging = Staging::new(&self.place, &self.place, DESCRIPTOR_KEY, &self.identity(&digest, format));
+        let staging =
+            Staging::new(&self.output.place, &self.output.place, DESCRIPTOR_KEY, &self.identity(&digest, format));
         let (rows, layout, written) = self.write_rows(&staging, source, &spill, &rejects, users, items)?;
         let rejects = match rejects.count() {
             0 => None,
@@ -163,9 +114,9 @@ impl Job<'_> {
             holdout_parts: written.holdout_parts,
             rejects,
         };
-        let bytes = self.commit(staging, &descriptor)?;
+        let report = self.output.commit(staging, &descriptor)?;
         self.summarise(&descriptor, &layout);
-        Ok(self.report(rows, bytes, false))
+        Ok(report)
     }
 
     /// The second stage: everything but the descriptor and the rejected rows.
@@ -181,8 +132,7 @@ impl Job<'_> {
         let threads = self.plan.threads;
         let (users, items) = (users.rank(), items.rank());
         let split = Split::new(self.plan.holdout, rejects);
-        let step = |what: &str| self.console.detail(format!("{:.2} s: {what}", self.start.elapsed().as_secs_f64()));
-        step("renumbering");
+        self.output.step("renumbering");
         let totals = statistics::renumber(spill, &users, &items, &split, threads)?;
         let rows = RowCounts {
             read: spill.rows() + rejects.count(),
@@ -195,11 +145,11 @@ impl Job<'_> {
             let fraction = self.plan.holdout.map_or(0.0, |h| h.fraction);
             return Err(Error::AllHeldOut { place: source.shown.clone(), holdout: rows.holdout, fraction });
         }
-        step("fitting effects");
+        self.output.step("fitting effects");
         let effects = statistics::fit_effects(spill, &totals, &split, threads)?;
-        step("counting repeated pairs");
+        self.output.step("counting repeated pairs");
         let repeated_pairs = pairs::count_repeated(spill, totals.user_rows(), items.count(), threads)?;
-        step("writing");
+        self.output.step("writing");
         let progress = self.console.progress("writing", Some(spill.rows()), "rows");
         let written = write::write_parts(staging, spill, totals.mean, &effects, &split, threads, &progress)?;
         progress.finish();
@@ -229,32 +179,6 @@ impl Job<'_> {
         digest(format!("{version} {source} {format} {} {holdout:?}", self.plan.name).as_bytes())
     }
 
-    /// Makes the dataset visible and gives the bytes it takes.
-    fn commit(&self, staging: Staging, descriptor: &Descriptor) -> Result<u64, Error> {
-        let mut json = serde_json::to_vec_pretty(descriptor).expect("a descriptor is JSON");
-        json.push(b'\n');
-        let objects = descriptor.parts.iter().chain(&descriptor.holdout_parts).chain(&descriptor.rejects);
-        let tables = descriptor.layout.tables().into_iter().map(|(_, table)| table);
-        let bytes: u64 = objects.chain(tables).map(|object| object.bytes).sum();
-        let bytes = bytes + json.len() as u64;
-        reporting::interrupt::check()?;
-        staging.commit(json, self.plan.replace)?;
-        Ok(bytes)
-    }
-
-    fn report(&self, rows: RowCounts, bytes_written: u64, unchanged: bool) -> PrepReport {
-        PrepReport {
-            tool: TOOL.to_owned(),
-            output: self.place.to_string(),
-            descriptor: DESCRIPTOR_KEY.to_owned(),
-            unchanged,
-            kind: "ratings".to_owned(),
-            rows,
-            bytes_written,
-            seconds: self.start.elapsed().as_secs_f64(),
-        }
-    }
-
     fn summarise(&self, d: &Descriptor, r: &Ratings) {
         let say = |text: String| self.console.note(text);
         say(format!(
@@ -273,7 +197,7 @@ impl Job<'_> {
             self.console.warn(format!(
                 "{} bad rows are set aside in {}",
                 d.rows.rejected,
-                self.place.show(&rejects.key)
+                self.output.place.show(&rejects.key)
             ));
         }
         if r.repeated_pairs > 0 {
@@ -284,15 +208,15 @@ impl Job<'_> {
             None => ("training", r.baselines.train),
         };
         say(format!("RMSE on the {on} rows: mean only {:.4}, user and movie effects {:.4}", rmse.mean, rmse.effects));
-        let seconds = self.start.elapsed().as_secs_f64();
+        let seconds = self.output.seconds();
         let rate = count((d.rows.read as f64 / seconds) as u64);
-        say(format!("wrote {} in {seconds:.1} s ({rate} rows/s)", self.place));
+        say(format!("wrote {} in {seconds:.1} s ({rate} rows/s)", self.output.place));
         // Small sets need many steps an epoch to get anywhere, large ones few objects.
         let batch = match d.rows.train {
             0..500_000 => 1000,
             500_000..5_000_000 => 4000,
             5_000_000.. => 12_000,
         };
-        say(format!("next: shard {} --batch {batch}", self.place));
+        say(format!("next: shard {} --batch {batch}", self.output.place));
     }
 }

@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use super::parse::unpack;
-use super::spill::{Spill, on_threads};
+use super::spill::Spill;
 use crate::error::Error;
+use crate::threads::on_threads;
 
 /// Rows that are grouped at a time, 4 bytes each. A single user with more rows than this is grouped alone.
 const ROWS_AT_A_TIME: usize = 1 << 25;

@@ -10,9 +10,10 @@ use schemas::dataset::Holdout;
 
 use super::ids::Ranks;
 use super::parse::{PackedRating, pack, unpack};
-use super::rejects::Rejects;
-use super::spill::{CHUNK_ROWS, Spill, on_threads};
+use super::spill::{CHUNK_ROWS, Spill};
 use crate::error::Error;
+use crate::rejects::Rejects;
+use crate::threads::on_threads;
 
 /// Shrinkage of the item and of the user effects: see [`schemas::dataset::Baselines`]. Chosen for the lowest held-out error
 /// on ml-latest-small, mean of ten splits of 10 % (`tests/oracle/statistics.py --grid`): 0.8642.

@@ -9,9 +9,10 @@ use reporting::Progress;
 use schemas::dataset::{BaselineRmse, Baselines, Object};
 
 use super::parse::{PackedRating, unpack};
-use super::spill::{CHUNK_ROWS, Spill, on_threads};
+use super::spill::{CHUNK_ROWS, Spill};
 use super::statistics::{Effects, ITEM_SHRINKAGE, Split, USER_SHRINKAGE};
 use crate::error::Error;
+use crate::threads::on_threads;
 
 /// Sums of squared errors over some rows.
 #[derive(Clone, Copy, Default)]

@@ -1,8 +1,10 @@
 //! The rows that were set aside, with position and reason, as a CSV table. What makes a row bad is decided elsewhere.
+//!
+//! The table has the columns line, column, reason and row, and before them the file when there may be several.
 
 /// Rejected rows in order.
 #[derive(Default)]
-pub(super) struct Rejects {
+pub(crate) struct Rejects {
     rows: Vec<u64>,
     csv: Vec<u8>,
     first_line: Option<u64>,
@@ -10,17 +12,23 @@ pub(super) struct Rejects {
 
 impl Rejects {
     /// The most that the table may take.
-    pub(super) const CSV_BYTES_MAX: usize = 256 << 20;
+    pub(crate) const CSV_BYTES_MAX: usize = 256 << 20;
     /// Name of the table.
-    pub(super) const KEY: &str = "rejects.csv";
+    pub(crate) const KEY: &str = "rejects.csv";
 
-    /// Adds the row number `row` of the source, bad rows counted, with its line and column, the reason and its text.
-    pub(super) fn push(&mut self, row: u64, line: u64, column: usize, reason: &str, text: &[u8]) {
+    /// Adds the row number `row` of the source, bad rows counted, with its file (of every row or of none), line and column, the
+    /// reason and its text.
+    pub(crate) fn push(&mut self, row: u64, file: Option<&str>, line: u64, column: usize, reason: &str, text: &[u8]) {
         if self.csv.is_empty() {
+            self.csv.extend_from_slice(if file.is_some() { b"file," } else { b"" });
             self.csv.extend_from_slice(b"line,column,reason,row\n");
         }
         self.first_line.get_or_insert(line);
         self.rows.push(row);
+        if let Some(file) = file {
+            self.quoted(file.as_bytes());
+            self.csv.push(b',');
+        }
         self.csv.extend_from_slice(format!("{line},{column},").as_bytes());
         self.quoted(reason.as_bytes());
         self.csv.push(b',');
@@ -40,20 +48,20 @@ impl Rejects {
         self.csv.push(b'"');
     }
 
-    pub(super) const fn count(&self) -> u64 {
+    pub(crate) const fn count(&self) -> u64 {
         self.rows.len() as u64
     }
 
-    pub(super) const fn first_line(&self) -> Option<u64> {
+    pub(crate) const fn first_line(&self) -> Option<u64> {
         self.first_line
     }
 
-    pub(super) fn csv(&self) -> &[u8] {
+    pub(crate) fn csv(&self) -> &[u8] {
         &self.csv
     }
 
     /// The numbers in the source of the good rows from the one on that has `good` good rows before it.
-    pub(super) fn source_rows(&self, good: u64) -> impl Iterator<Item = u64> + '_ {
+    pub(crate) fn source_rows(&self, good: u64) -> impl Iterator<Item = u64> + '_ {
         let bad_before = self.bad_before(good);
         let mut row = good + bad_before as u64;
         let mut bad = self.rows[bad_before..].iter().copied().peekable();
@@ -93,7 +101,7 @@ mod tests {
             let mut rejects = Rejects::default();
             let mut good_rows = Vec::new();
             for (row, bad) in (0..).zip(is_bad) {
-                if bad { rejects.push(row, row + 2, 1, "", b"") } else { good_rows.push(row) }
+                if bad { rejects.push(row, None, row + 2, 1, "", b"") } else { good_rows.push(row) }
             }
             for start in 0..good_rows.len() {
                 let found: Vec<u64> = rejects.source_rows(start as u64).take(good_rows.len() - start).collect();
@@ -105,8 +113,11 @@ mod tests {
     #[test]
     fn the_table_is_csv() {
         let mut rejects = Rejects::default();
-        rejects.push(0, 2, 5, "rating `\"` is not a number", b"1,2,\",4");
+        rejects.push(0, None, 2, 5, "rating `\"` is not a number", b"1,2,\",4");
         let expected = "line,column,reason,row\n2,5,\"rating `\"\"` is not a number\",\"1,2,\"\",4\"\n";
         assert_eq!(std::str::from_utf8(rejects.csv()).unwrap(), expected);
+        let mut rejects = Rejects::default();
+        rejects.push(0, Some("day_0"), 2, 5, "x", b"y");
+        assert_eq!(rejects.csv(), b"file,line,column,reason,row\n\"day_0\",2,5,\"x\",\"y\"\n");
     }
 }
