@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use reporting::Shell;
+use schemas::clicks::HASH_BUCKETS;
 use schemas::exit::EXIT_CODES_HELP;
 
 /// The examples of each `--help`. The tests run every one of them as it stands here.
@@ -19,6 +20,13 @@ pub mod examples {
         "prep movielens ml-20m.zip --holdout 0.1",
         "zcat ratings.csv.gz | prep movielens --name mine",
         "prep movielens ml-1m --bad-rows quarantine:100 -o clean",
+    ];
+    /// Of `prep criteo`.
+    pub const CRITEO: [&str; 4] = [
+        "prep criteo train.txt.gz --hash-buckets 1000000 --holdout 0.1",
+        "prep criteo 'day_*' --name terabyte --bad-rows quarantine:100",
+        "zcat train.txt.gz | prep criteo --features dense --name dense",
+        "prep criteo test.txt --like prepared/criteo --name test",
     ];
     /// Of `prep generate`.
     pub const GENERATE: [&str; 3] = [
@@ -50,6 +58,9 @@ pub enum Command {
     /// Read MovieLens ratings and write a dataset: Parquet parts and a descriptor.
     #[command(after_long_help = after_help(&examples::MOVIELENS))]
     Movielens(Movielens),
+    /// Read Criteo click logs and write a dataset: Parquet parts and a descriptor.
+    #[command(after_long_help = after_help(&examples::CRITEO))]
+    Criteo(Criteo),
     /// Write realistic raw data, for trials and benchmarks.
     #[command(after_long_help = after_help(&examples::GENERATE))]
     Generate {
@@ -97,6 +108,57 @@ pub struct Movielens {
     /// Folder for temporary data, about 12 bytes for each rating [default: the system's].
     #[arg(long, value_name = "FOLDER", help_heading = "Machine")]
     pub temp_dir: Option<PathBuf>,
+}
+
+/// Flags of `prep criteo`.
+#[derive(Args, Clone, Debug)]
+pub struct Criteo {
+    /// Click logs: files (plain, gzip or zstd), folders, or quoted patterns such as 'day_*', read in this order as one dataset.
+    /// Without any, standard input is read.
+    pub inputs: Vec<PathBuf>,
+    /// What becomes of the columns: all 39 in a hashed space, or the 13 numbers standardised.
+    #[arg(long, value_enum, default_value_t, help_heading = "Features")]
+    pub features: FeatureKind,
+    /// Buckets that the 26 categorical columns of sparse rows are hashed to.
+    #[arg(long, default_value_t = HASH_BUCKETS, value_name = "N", help_heading = "Features")]
+    pub hash_buckets: u32,
+    /// Scale by the statistics of this dataset instead of the rows' own: for the rows a trained model is to predict.
+    #[arg(long, value_name = "DATASET", help_heading = "Features")]
+    pub like: Option<String>,
+    /// What to do with rows that break a rule: stop at the first, or set them aside, at most N.
+    #[arg(long, default_value = "fail", value_name = "fail|quarantine[:N]", help_heading = "Reading")]
+    pub bad_rows: String,
+    /// Share of the rows to keep from training, between 0 and 1.
+    #[arg(long, value_name = "F", help_heading = "Rows")]
+    pub holdout: Option<f64>,
+    /// Seed of the choice of held-out rows.
+    #[arg(long, default_value_t = 8, value_name = "N", help_heading = "Rows")]
+    pub seed: u64,
+    /// Where to write the dataset [default: prepared/NAME].
+    #[arg(short, long, value_name = "PLACE", help_heading = "Writing")]
+    pub out: Option<String>,
+    /// Name of the dataset.
+    #[arg(long, default_value = "criteo", help_heading = "Writing")]
+    pub name: String,
+    /// Overwrite a dataset with other content.
+    #[arg(long, help_heading = "Writing")]
+    pub replace: bool,
+    /// Threads [default: one for each core].
+    #[arg(long, value_name = "N", help_heading = "Machine")]
+    pub threads: Option<usize>,
+    /// Folder for temporary data, about 160 bytes for each row [default: the system's].
+    #[arg(long, value_name = "FOLDER", help_heading = "Machine")]
+    pub temp_dir: Option<PathBuf>,
+}
+
+/// What becomes of the columns of a click log.
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FeatureKind {
+    /// 13 numbers scaled to 0..1 and 26 tokens hashed to buckets.
+    #[default]
+    Sparse,
+    /// 13 standardised numbers.
+    Dense,
 }
 
 /// How the columns of ratings are written.

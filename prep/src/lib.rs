@@ -3,14 +3,17 @@
 //! * [`cli`] holds what was typed, [`plan`] what it means; [`run`] does it.
 //! * [`source`] finds, opens and decompresses text; [`blocks`] cuts it into blocks of whole lines and works on them in
 //!   parallel, in order. Both know nothing of ratings.
+//! * `criteo` reads click logs and writes the dataset; the decoder is in the crate `prep-decode`.
 //! * [`movielens`] reads ratings and writes the dataset; [`generate`] writes realistic ratings.
 //!
 //! What the files look like is in `schemas`, how they are stored and committed in `manifests`.
 
 pub mod blocks;
 pub mod cli;
+mod criteo;
 pub mod error;
 pub mod generate;
+mod holdout;
 pub mod movielens;
 mod output;
 pub mod plan;
@@ -47,6 +50,7 @@ pub enum Report {
 pub fn run(plan: &Plan, console: &Console) -> Result<Report, Error> {
     match plan {
         Plan::Movielens(plan) => movielens::run(plan, console).map(Report::Dataset),
+        Plan::Criteo(plan) => criteo::run(plan, console).map(Report::Dataset),
         Plan::Generate(plan) => generate::run(plan, console),
     }
 }

@@ -3,9 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
+use schemas::clicks::N_NUMERIC;
 use schemas::dataset::Holdout;
 
-use crate::cli::{self, Cli, Command, Format};
+use crate::cli::{self, Cli, Command, FeatureKind, Format};
 use crate::error::Error;
 use crate::source::{Input, standard_input_is_given};
 
@@ -14,6 +15,8 @@ use crate::source::{Input, standard_input_is_given};
 pub enum Plan {
     /// `prep movielens`
     Movielens(MovielensPlan),
+    /// `prep criteo`
+    Criteo(CriteoPlan),
     /// `prep generate movielens`
     Generate(GeneratePlan),
 }
@@ -39,6 +42,63 @@ pub struct MovielensPlan {
     pub threads: usize,
     /// Folder for temporary data.
     pub temp_dir: PathBuf,
+}
+
+/// Settings of `prep criteo`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CriteoPlan {
+    /// Files, folders and patterns to read; none for standard input.
+    pub inputs: Vec<PathBuf>,
+    /// Where to write.
+    pub out: String,
+    /// Name of the dataset.
+    pub name: String,
+    /// What becomes of the columns.
+    pub features: Features,
+    /// The dataset whose statistics are used.
+    pub like: Option<String>,
+    /// Rows to hold out.
+    pub holdout: Option<Holdout>,
+    /// What to do with bad rows.
+    pub bad_rows: BadRows,
+    /// Whether a dataset with other content may be overwritten.
+    pub replace: bool,
+    /// Threads, at least 1.
+    pub threads: usize,
+    /// Folder for temporary data.
+    pub temp_dir: PathBuf,
+}
+
+/// What becomes of the columns of a click log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Features {
+    /// 13 standardised numbers.
+    Dense,
+    /// 13 numbers and 26 tokens in a hashed space.
+    Sparse {
+        /// Buckets of the tokens.
+        n_buckets: u32,
+    },
+}
+
+impl Features {
+    /// Buckets of the tokens, if they are kept.
+    #[must_use]
+    pub const fn n_buckets(self) -> Option<u32> {
+        match self {
+            Self::Dense => None,
+            Self::Sparse { n_buckets } => Some(n_buckets),
+        }
+    }
+}
+
+impl std::fmt::Display for Features {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Dense => f.write_str("dense rows"),
+            Self::Sparse { n_buckets } => write!(f, "sparse rows with {n_buckets} buckets"),
+        }
+    }
 }
 
 /// What to do with rows that break a rule.
@@ -94,6 +154,7 @@ impl Plan {
     pub fn resolve(cli: Cli) -> Result<Self, Error> {
         match cli.command {
             Command::Movielens(flags) => MovielensPlan::resolve(flags).map(Self::Movielens),
+            Command::Criteo(flags) => CriteoPlan::resolve(flags).map(Self::Criteo),
             Command::Generate { kind: cli::Generate::Movielens(flags) } => {
                 GeneratePlan::resolve(flags).map(Self::Generate)
             }
@@ -116,28 +177,60 @@ impl MovielensPlan {
             Some(name) => checked_name(name)?,
             None => default_name(&input),
         };
-        let holdout = match flags.holdout {
-            None => None,
-            Some(fraction) if fraction > 0.0 && fraction < 1.0 => Some(Holdout { fraction, seed: flags.seed }),
-            Some(fraction) => {
-                return Err(setting(
-                    "--holdout",
-                    format!("{fraction} is not between 0 and 1"),
-                    "give a share, as in 0.1",
-                ));
-            }
-        };
         Ok(Self {
             input,
             out: flags.out.unwrap_or_else(|| format!("prepared/{name}")),
             name,
             format: flags.format,
-            holdout,
+            holdout: holdout(flags.holdout, flags.seed)?,
             bad_rows: bad_rows(&flags.bad_rows)?,
             replace: flags.replace,
             threads: threads(flags.threads)?,
             temp_dir: flags.temp_dir.unwrap_or_else(std::env::temp_dir),
         })
+    }
+}
+
+impl CriteoPlan {
+    fn resolve(flags: cli::Criteo) -> Result<Self, Error> {
+        if flags.inputs.is_empty() && !standard_input_is_given() {
+            let example = "`prep criteo train.txt.gz` or `zcat train.txt.gz | prep criteo`";
+            return Err(Error::NoInput { example });
+        }
+        let name = checked_name(flags.name)?;
+        Ok(Self {
+            inputs: flags.inputs,
+            out: flags.out.unwrap_or_else(|| format!("prepared/{name}")),
+            name,
+            features: features(flags.features, flags.hash_buckets)?,
+            like: flags.like,
+            holdout: holdout(flags.holdout, flags.seed)?,
+            bad_rows: bad_rows(&flags.bad_rows)?,
+            replace: flags.replace,
+            threads: threads(flags.threads)?,
+            temp_dir: flags.temp_dir.unwrap_or_else(std::env::temp_dir),
+        })
+    }
+}
+
+fn features(kind: FeatureKind, buckets: u32) -> Result<Features, Error> {
+    // All features are numbered in 32 bits, and one number of these stands for a missing bucket.
+    const BUCKETS_MAX: u32 = u32::MAX - N_NUMERIC as u32;
+    let flag = "--hash-buckets";
+    match (kind, buckets) {
+        (FeatureKind::Dense, 1..=BUCKETS_MAX) => Ok(Features::Dense),
+        (FeatureKind::Sparse, n_buckets @ 1..=BUCKETS_MAX) => Ok(Features::Sparse { n_buckets }),
+        (_, n) => Err(setting(flag, format!("{n} is not in 1..={BUCKETS_MAX}"), "choose a number in this range")),
+    }
+}
+
+fn holdout(fraction: Option<f64>, seed: u64) -> Result<Option<Holdout>, Error> {
+    match fraction {
+        None => Ok(None),
+        Some(fraction) if fraction > 0.0 && fraction < 1.0 => Ok(Some(Holdout { fraction, seed })),
+        Some(fraction) => {
+            Err(setting("--holdout", format!("{fraction} is not between 0 and 1"), "give a share, as in 0.1"))
+        }
     }
 }
 

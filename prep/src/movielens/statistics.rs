@@ -5,13 +5,13 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use random::Stream;
 use schemas::dataset::Holdout;
 
 use super::ids::Ranks;
 use super::parse::{PackedRating, pack, unpack};
 use super::spill::{CHUNK_ROWS, Spill};
 use crate::error::Error;
+use crate::holdout::Rule;
 use crate::rejects::Rejects;
 use crate::threads::on_threads;
 
@@ -34,26 +34,21 @@ fn units(rating: f32) -> u64 {
 /// Decides which rows are held out, as [`Holdout`] says.
 pub(super) struct Split<'a> {
     rejects: &'a Rejects,
-    rule: Option<(Stream, u64)>,
+    rule: Rule,
 }
 
 impl<'a> Split<'a> {
     pub(super) fn new(holdout: Option<Holdout>, rejects: &'a Rejects) -> Self {
-        let rule = holdout.map(|h| {
-            // Exact: scaling by a power of two does not round, and no whole number lies between a number and its ceiling.
-            let below = (h.fraction * 2f64.powi(64)).ceil() as u64;
-            (Stream::new(h.seed, "holdout"), below)
-        });
-        Self { rejects, rule }
+        Self { rejects, rule: Rule::new(holdout) }
     }
 
     /// Whether the good rows from number `first` on are held out.
     pub(super) fn flags(&self, first: u64) -> impl Iterator<Item = bool> + '_ {
-        let mut rows = self.rule.as_ref().map(|(stream, below)| (stream, *below, self.rejects.source_rows(first)));
+        let mut rows = self.rule.holds_some().then(|| self.rejects.source_rows(first));
         std::iter::from_fn(move || {
             Some(match &mut rows {
                 None => false,
-                Some((stream, below, rows)) => rows.next().is_some_and(|row| stream.word(row) < *below),
+                Some(rows) => rows.next().is_some_and(|row| self.rule.holds(row)),
             })
         })
     }

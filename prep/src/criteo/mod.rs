@@ -1,0 +1,337 @@
+//! Click logs to a dataset of Parquet parts, in three stages with a temporary file in between.
+//!
+//! [`ingest`] reads the text once: it decodes, checks, hashes and packs. [`fit`] goes over the packed rows to learn what the
+//! training rows are like; [`write`] goes over them again, scales the numbers and writes parts. Memory depends on the number of
+//! threads, not on how many rows there are.
+
+mod columns;
+mod fit;
+mod format;
+mod ingest;
+mod inputs;
+mod spill;
+mod write;
+
+use manifests::clicks::Form;
+use manifests::commit::Staging;
+use manifests::digest::digest;
+use manifests::load::{self, Dataset};
+use manifests::place::Place;
+use manifests::scales;
+use reporting::{Console, count};
+use schemas::clicks::{
+    CategoricalColumn, Dense, Hash, HashFunction, Labels, N_CATEGORICAL, N_NUMERIC, NumericColumn, Sparse,
+};
+use schemas::dataset::{self, DESCRIPTOR_KEY, Descriptor, Digest, Layout, RowCounts, Source};
+use schemas::report::PrepReport;
+
+use self::fit::Totals;
+use self::ingest::{Ingested, Origin};
+use self::write::Scale;
+use crate::TOOL;
+use crate::error::Error;
+use crate::holdout::Rule;
+use crate::output::Output;
+use crate::plan::{CriteoPlan, Features};
+use crate::rejects::Rejects;
+
+/// Rows of a mini-batch that `shard` is advised to make: the thesis's.
+const BATCH_ROWS: u64 = 6250;
+
+/// Makes the dataset of `plan`, unless it is there already.
+///
+/// # Errors
+/// [`Error`]. Nothing is then left at the output but what was there before.
+pub(crate) fn run(plan: &CriteoPlan, console: &Console) -> Result<PrepReport, Error> {
+    let output = Output::open(&plan.out, plan.replace, console)?;
+    let inputs = inputs::expand(&plan.inputs)?;
+    let fitted = plan.like.as_ref().map(|place| Fitted::load(place, plan.features)).transpose()?;
+    let job = Job { plan, console, output, fitted };
+    let origin = match job.output.is_taken() {
+        true => ingest::origin(&inputs, plan.threads, console)?,
+        false => None,
+    };
+    if let Some(origin) = &origin
+        && let Some(report) = job.compare(origin)?
+    {
+        return Ok(report);
+    }
+    let ingested = ingest::ingest(plan, &inputs, &plan.temp_dir, console)?;
+    if job.output.is_taken()
+        && origin.is_none()
+        && let Some(report) = job.compare(&ingested.origin)?
+    {
+        return Ok(report);
+    }
+    job.make(&ingested)
+}
+
+/// Statistics of another dataset.
+struct Fitted {
+    numeric: Vec<NumericColumn>,
+    scales: Vec<(u32, u32)>,
+    digest: Digest,
+}
+
+impl Fitted {
+    fn load(place: &str, features: Features) -> Result<Self, Error> {
+        let Dataset { descriptor, digest, place } = load::dataset(&Place::parse(place)?)?;
+        let name = place.show(DESCRIPTOR_KEY);
+        let (numeric, table) = match (&descriptor.layout, features) {
+            (Layout::Dense(dense), Features::Dense) => (&dense.numeric, None),
+            (Layout::Sparse(sparse), Features::Sparse { n_buckets }) if sparse.hash.buckets == n_buckets => {
+                (&sparse.numeric, sparse.scales.as_ref())
+            }
+            (layout, _) => {
+                let buckets = match layout {
+                    Layout::Sparse(sparse) => format!(" with {} buckets", sparse.hash.buckets),
+                    _ => String::new(),
+                };
+                let problem = format!("its statistics are of {}{buckets} rows, not of {features}", layout.kind());
+                return Err(Error::Unlike { place: name, problem });
+            }
+        };
+        let scales = match (table, features.n_buckets()) {
+            (Some(table), Some(n_buckets)) => {
+                let corrupt = |problem| manifests::Error::Corrupt { place: place.show(&table.key), problem };
+                scales::decode(n_buckets, load::object(&place, table, &name)?).map_err(corrupt)?
+            }
+            _ => Vec::new(),
+        };
+        Ok(Self { numeric: numeric.clone(), scales, digest })
+    }
+}
+
+struct Job<'a> {
+    plan: &'a CriteoPlan,
+    console: &'a Console,
+    output: Output<'a>,
+    fitted: Option<Fitted>,
+}
+
+impl Job<'_> {
+    fn compare(&self, origin: &Origin) -> Result<Option<PrepReport>, Error> {
+        let plan = self.plan;
+        self.output.compare(plan.bad_rows.rejected_max(), |d| {
+            let (features, fitted_on) = match &d.layout {
+                Layout::Ratings(_) => return false,
+                Layout::Dense(dense) => (Features::Dense, &dense.fitted_on),
+                Layout::Sparse(s) => (Features::Sparse { n_buckets: s.hash.buckets }, &s.fitted_on),
+            };
+            d.name == plan.name
+                && d.source.digest == origin.digest()
+                && d.source.format == origin.format
+                && d.holdout == plan.holdout
+                && features == plan.features
+                && fitted_on.as_ref() == self.fitted_on()
+        })
+    }
+
+    fn fitted_on(&self) -> Option<&Digest> {
+        self.fitted.as_ref().map(|fitted| &fitted.digest)
+    }
+
+    /// What determines the content: see [`Staging::new`].
+    fn identity(&self, origin: &Origin) -> Digest {
+        let (version, plan, source, format) = (dataset::VERSION, self.plan, origin.digest(), origin.format);
+        let holdout = plan.holdout.map(|h| (h.fraction.to_bits(), h.seed));
+        let fitted_on = self.fitted_on();
+        digest(
+            format!("{version} {source} {format} {} {holdout:?} {} {fitted_on:?}", plan.name, plan.features).as_bytes(),
+        )
+    }
+
+    fn make(&self, ingested: &Ingested) -> Result<PrepReport, Error> {
+        let Ingested { origin, spill, index, rejects, labelled } = ingested;
+        let (digest, threads) = (origin.digest(), self.plan.threads);
+        let text_bytes = origin.files.iter().map(|file| file.bytes).sum();
+        self.console.detail(format!("{}: {}, {text_bytes} bytes of text, {digest}", origin.shown, origin.format));
+        let rule = Rule::new(self.plan.holdout);
+        let n_buckets = self.plan.features.n_buckets();
+        self.output.step("fitting");
+        let totals = fit::fit(spill, index, n_buckets.is_some(), &rule, threads)?;
+        let rows = RowCounts {
+            read: index.rows() + rejects.count(),
+            train: totals.rows[0],
+            holdout: totals.rows[1],
+            rejected: rejects.count(),
+            filtered: 0,
+        };
+        if rows.train == 0 {
+            let fraction = self.plan.holdout.map_or(0.0, |h| h.fraction);
+            return Err(Error::AllHeldOut { place: origin.shown.clone(), holdout: rows.holdout, fraction });
+        }
+        let staging = Staging::new(&self.output.place, &self.output.place, DESCRIPTOR_KEY, &self.identity(origin));
+        let layout = self.layout(&staging, &totals, *labelled, index.entries())?;
+        let form = Form { labelled: *labelled, n_buckets };
+        let (Layout::Dense(Dense { numeric, .. }) | Layout::Sparse(Sparse { numeric, .. })) = &layout else {
+            unreachable!("click logs are dense or sparse");
+        };
+        let scales: [Scale; N_NUMERIC] = std::array::from_fn(|column| Scale::of(&numeric[column], form.is_sparse()));
+        self.output.step("writing");
+        let progress = self.console.progress("writing", Some(index.rows()), "rows");
+        let written = write::write_parts(&staging, (spill, index), form, &scales, &rule, threads, &progress)?;
+        progress.finish();
+        if form.is_sparse() && written.entries != index.entries() {
+            let (read, written) = (index.entries(), written.entries);
+            return Err(Error::Lost { what: "values of features", read, written });
+        }
+        let rejects = match rejects.count() {
+            0 => None,
+            count => Some(staging.put(Rejects::KEY, rejects.csv().to_vec(), count)?),
+        };
+        let [first, ..] = &origin.files[..] else { unreachable!("there is at least one input") };
+        let descriptor = Descriptor {
+            format: dataset::FORMAT.to_owned(),
+            version: dataset::VERSION,
+            tool: TOOL.to_owned(),
+            name: self.plan.name.clone(),
+            source: Source {
+                name: first.name.clone(),
+                format: origin.format.to_owned(),
+                bytes: text_bytes,
+                digest,
+                files: if origin.files.len() > 1 { origin.files.clone() } else { Vec::new() },
+            },
+            layout,
+            filter: None,
+            rows,
+            holdout: self.plan.holdout,
+            parts: written.parts,
+            holdout_parts: written.holdout_parts,
+            rejects,
+        };
+        let report = self.output.commit(staging, &descriptor)?;
+        self.summarise(&descriptor);
+        Ok(report)
+    }
+
+    /// What was fitted, or what the other dataset's statistics are, with the table of scales written.
+    fn layout(&self, staging: &Staging, totals: &Totals, labelled: bool, entries: u64) -> Result<Layout, Error> {
+        let fitted_on = self.fitted_on().cloned();
+        let labels = labelled.then(|| labels(totals));
+        let sparse = self.plan.features.n_buckets();
+        let numeric = match &self.fitted {
+            Some(fitted) => fitted.numeric.clone(),
+            None => (1..)
+                .zip(&totals.numeric)
+                .map(|(i, sums)| {
+                    let (mean, sd) = sums.mean_and_sd(if sparse.is_some() { sums.present } else { totals.rows[0] });
+                    let (min, max) = sums.range.unzip();
+                    NumericColumn { name: format!("I{i}"), present: sums.present, min, max, mean, sd }
+                })
+                .collect(),
+        };
+        let Some(n_buckets) = sparse else {
+            return Ok(Layout::Dense(Dense { labels, numeric, fitted_on }));
+        };
+        let scales: Vec<(u32, u32)> = match &self.fitted {
+            Some(fitted) => fitted.scales.clone(),
+            None => totals.scales.iter().map(|(&bucket, &scale)| (bucket, scale)).collect(),
+        };
+        let scales = match scales.len() {
+            0 => None,
+            rows => Some(staging.put("scales.parquet", scales::encode(&scales), rows as u64)?),
+        };
+        Ok(Layout::Sparse(Sparse {
+            labels,
+            numeric,
+            categorical: (1..=N_CATEGORICAL)
+                .zip(totals.categorical)
+                .map(|(i, present)| CategoricalColumn { name: format!("C{i}"), present })
+                .collect(),
+            hash: Hash { function: HashFunction::Xxh3, buckets: n_buckets },
+            n_features: N_NUMERIC as u32 + n_buckets,
+            scales,
+            rows_with_collisions: totals.rows_with_collisions,
+            entries,
+            fitted_on,
+        }))
+    }
+
+    fn summarise(&self, d: &Descriptor) {
+        let say = |text: String| self.console.note(text);
+        let rows = d.rows.train + d.rows.holdout;
+        let (labels, features) = match &d.layout {
+            Layout::Dense(dense) => (dense.labels, "13 standardised numbers".to_owned()),
+            Layout::Sparse(s) => (s.labels, format!("{} features", count(s.n_features.into()))),
+            Layout::Ratings(_) => return,
+        };
+        say(format!(
+            "{} rows of {features} ({}, {} MB of text)",
+            count(rows),
+            d.source.format,
+            d.source.bytes / 1_000_000
+        ));
+        match labels {
+            Some(labels) => {
+                let clicks = labels.train_positives + labels.holdout_positives;
+                let percent = 100.0 * clicks as f64 / rows as f64;
+                let (on, loss) = match labels.holdout_base_log_loss {
+                    Some(loss) => ("held-out", loss),
+                    None => ("training", labels.train_base_log_loss),
+                };
+                say(format!("{percent:.2} % clicks; log loss of the base rate on the {on} rows {loss:.4}"));
+            }
+            None if self.fitted.is_none() => self.console.warn(
+                "these rows have no labels, and their numbers are scaled by their own statistics; for a model that was trained \
+                 on another dataset use that one's, with `--like DATASET`",
+            ),
+            None => {}
+        }
+        if let Layout::Sparse(sparse) = &d.layout {
+            let percent = 100.0 * sparse.rows_with_collisions as f64 / d.rows.train as f64;
+            let (rows, entries) = (count(sparse.rows_with_collisions), count(sparse.entries));
+            say(format!("{entries} values, all kept; {rows} rows ({percent:.3} %) hit a bucket more than once"));
+        }
+        if let Some(holdout) = d.holdout {
+            let percent = 100.0 * holdout.fraction;
+            say(format!("{} rows held out ({percent} %, seed {})", count(d.rows.holdout), holdout.seed));
+        }
+        if let Some(rejects) = &d.rejects {
+            let place = self.output.place.show(&rejects.key);
+            self.console.warn(format!("{} bad rows are set aside in {place}", d.rows.rejected));
+        }
+        let seconds = self.output.seconds();
+        let rate = count((d.rows.read as f64 / seconds) as u64);
+        say(format!("wrote {} in {seconds:.1} s ({rate} rows/s)", self.output.place));
+        say(format!("next: shard {} --batch {BATCH_ROWS}", self.output.place));
+    }
+}
+
+/// Counts of labels, and the log loss of predicting the training rows' share of clicks.
+fn labels(totals: &Totals) -> Labels {
+    let ([train, holdout], [train_positives, holdout_positives]) = (totals.rows, totals.positives);
+    let base = train_positives as f64 / train as f64;
+    // A share of 0 or 1 has no logarithm, and none is needed where no row has that label.
+    let weighed = |share: f64, p: f64| if share == 0.0 { 0.0 } else { -share * libm::log(p) };
+    let log_loss = |positives: u64, rows: u64| {
+        let share = positives as f64 / rows as f64;
+        weighed(share, base) + weighed(1.0 - share, 1.0 - base)
+    };
+    Labels {
+        train_positives,
+        holdout_positives,
+        train_base_log_loss: log_loss(train_positives, train),
+        holdout_base_log_loss: (holdout > 0)
+            .then(|| log_loss(holdout_positives, holdout))
+            .filter(|loss| loss.is_finite()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base_log_losses_are_those_of_the_textbook() {
+        let totals = |rows, positives| Totals { rows, positives, ..Totals::default() };
+        let found = labels(&totals([4, 2], [1, 1]));
+        // -(0.25 ln 0.25 + 0.75 ln 0.75), -(0.5 ln 0.25 + 0.5 ln 0.75)
+        assert!((found.train_base_log_loss - 0.562_335_144_618_808_4).abs() < 1e-15);
+        assert!((found.holdout_base_log_loss.unwrap() - 0.836_988_216_785_835_6).abs() < 1e-15);
+        let found = labels(&totals([4, 2], [0, 1]));
+        assert_eq!((found.train_base_log_loss, found.holdout_base_log_loss), (0.0, None));
+        assert_eq!(labels(&totals([4, 2], [4, 2])).holdout_base_log_loss, Some(0.0));
+    }
+}

@@ -1,0 +1,193 @@
+//! The third stage: numbers scaled by what was fitted, and rows written as Parquet parts.
+
+use std::sync::{Mutex, PoisonError};
+
+use manifests::clicks::{ClickRows, Form, MISSING_BUCKET, MISSING_NUMBER, encode};
+use manifests::commit::Staging;
+use reporting::Progress;
+use schemas::clicks::{N_CATEGORICAL, N_NUMERIC, NumericColumn};
+use schemas::dataset::Object;
+
+use super::columns::LABEL;
+use super::spill::{Index, Slice, Spill, Values};
+use crate::error::Error;
+use crate::holdout::Rule;
+use crate::threads::on_threads;
+
+/// How the numbers of a column are scaled.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Scale {
+    /// `(x - min) / (max - min)`, and nothing where nothing is there.
+    MinMax { min: i64, max: i64 },
+    /// `(x - mean) / sd`, with 0 where nothing is there.
+    Standard { mean: f64, sd: f64 },
+}
+
+impl Scale {
+    /// The scale that was fitted on `column`. A column without numbers has none to scale; any scale will do.
+    pub(super) fn of(column: &NumericColumn, sparse: bool) -> Self {
+        match sparse {
+            true => Self::MinMax { min: column.min.unwrap_or(0), max: column.max.unwrap_or(0) },
+            false => Self::Standard { mean: column.mean, sd: column.sd },
+        }
+    }
+
+    /// Appends the scaled numbers of `values` where `keep` is set.
+    fn extend(self, out: &mut Vec<f32>, values: Values<'_>, present: impl Iterator<Item = (bool, bool)>) {
+        match values {
+            Values::Narrow(values) => self.extend_with(out, values.iter().map(|&x| i64::from(x)).zip(present)),
+            Values::Wide(values) => self.extend_with(out, values.iter().copied().zip(present)),
+        }
+    }
+
+    fn extend_with(self, out: &mut Vec<f32>, rows: impl Iterator<Item = (i64, (bool, bool))>) {
+        let kept = rows.filter(|(_, (kept, _))| *kept).map(|(x, (_, there))| (x, there));
+        match self {
+            Self::MinMax { min, max } => {
+                // Numbers of other rows than the fitted ones may lie anywhere, so that differences need 65 bits.
+                let range = (i128::from(max) - i128::from(min)) as f64;
+                let scaled = |x: i64| match x.checked_sub(min) {
+                    Some(above) => (above as f64 / range) as f32,
+                    None => ((i128::from(x) - i128::from(min)) as f64 / range) as f32,
+                };
+                let scaled = |x: i64| if range == 0.0 { 0.0 } else { scaled(x) };
+                out.extend(kept.map(|(x, there)| if there { scaled(x) } else { MISSING_NUMBER }));
+            }
+            Self::Standard { mean, sd } => {
+                let scaled = |x: i64| if sd == 0.0 { 0.0 } else { ((x as f64 - mean) / sd) as f32 };
+                out.extend(kept.map(|(x, _)| scaled(x)));
+            }
+        }
+    }
+}
+
+/// What the rows became.
+#[derive(Default)]
+pub(super) struct Written {
+    pub parts: Vec<Object>,
+    pub holdout_parts: Vec<Object>,
+    /// Values that are there, of numbers and of buckets.
+    pub entries: u64,
+}
+
+/// The parts of one chunk.
+struct Chunk {
+    number: u64,
+    parts: [Option<Object>; 2],
+    entries: u64,
+}
+
+/// What one thread works with.
+#[derive(Default)]
+struct Thread {
+    words: Vec<u64>,
+    held_out: Vec<bool>,
+    /// Training and held-out rows.
+    rows: [ClickRows; 2],
+}
+
+/// Writes the rows as parts, one of each sort for each chunk that has such rows.
+pub(super) fn write_parts(
+    staging: &Staging,
+    (spill, index): (&Spill, &Index),
+    form: Form,
+    scales: &[Scale; N_NUMERIC],
+    rule: &Rule,
+    threads: usize,
+    progress: &Progress,
+) -> Result<Written, Error> {
+    let chunks = Mutex::new(Vec::new());
+    on_threads(threads, index.chunks(), Thread::default, |thread, number| {
+        let Thread { words, held_out, rows } = thread;
+        rows.iter_mut().for_each(ClickRows::clear);
+        spill.each_slice(index, number, words, |slice| {
+            held_out.clear();
+            held_out.extend(slice.source_rows().map(|row| rule.holds(row)));
+            add(rows, &slice, held_out, form, scales);
+        })?;
+        let mut parts = [None, None];
+        for ((part, rows), name) in parts.iter_mut().zip(&*rows).zip(["train", "holdout"]) {
+            if rows.len > 0 {
+                let bytes = encode(form, rows);
+                *part = Some(staging.put(&format!("{name}-{number:05}.parquet"), bytes, rows.len as u64)?);
+                progress.add(rows.len as u64);
+            }
+        }
+        let entries = rows.iter().map(entries).sum();
+        chunks.lock().unwrap_or_else(PoisonError::into_inner).push(Chunk { number, parts, entries });
+        Ok(())
+    })?;
+    let mut chunks = chunks.into_inner().unwrap_or_else(PoisonError::into_inner);
+    chunks.sort_unstable_by_key(|chunk| chunk.number);
+    let mut written = Written::default();
+    for chunk in chunks {
+        let [train, holdout] = chunk.parts;
+        written.parts.extend(train);
+        written.holdout_parts.extend(holdout);
+        written.entries += chunk.entries;
+    }
+    Ok(written)
+}
+
+/// Adds the rows of `slice` to the training and the held-out rows.
+fn add(rows: &mut [ClickRows; 2], slice: &Slice<'_>, held_out: &[bool], form: Form, scales: &[Scale; N_NUMERIC]) {
+    let flags = slice.flags();
+    for (sort, rows) in [false, true].into_iter().zip(rows) {
+        let kept = || held_out.iter().map(move |&held_out| held_out == sort);
+        let count = kept().filter(|kept| *kept).count();
+        if count == 0 {
+            continue;
+        }
+        rows.len += count;
+        if form.labelled {
+            let labels = flags.iter().map(|&flags| if flags & LABEL == 0 { 0.0 } else { 1.0 });
+            rows.labels.extend(labels.zip(kept()).filter(|(_, kept)| *kept).map(|(label, _)| label));
+        }
+        for (column, (out, scale)) in rows.numbers.iter_mut().zip(scales).enumerate() {
+            let there = flags.iter().map(|&flags| flags & (1 << column) != 0);
+            scale.extend(out, slice.numbers(column), kept().zip(there));
+        }
+        for (column, out) in rows.buckets.iter_mut().enumerate().take(if form.is_sparse() { N_CATEGORICAL } else { 0 })
+        {
+            let buckets = slice.buckets(column);
+            match count == slice.len() {
+                true => out.extend_from_slice(buckets),
+                false => out.extend(buckets.iter().zip(kept()).filter(|(_, kept)| *kept).map(|(&bucket, _)| bucket)),
+            }
+        }
+    }
+}
+
+fn entries(rows: &ClickRows) -> u64 {
+    let numbers = rows.numbers.iter().flatten().filter(|x| !x.is_nan()).count();
+    let buckets = rows.buckets.iter().flatten().filter(|&&bucket| bucket != MISSING_BUCKET).count();
+    (numbers + buckets) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_scaled_as_defined() {
+        let scale = |scale: Scale, values: &[i64]| {
+            let mut out = Vec::new();
+            scale.extend(&mut out, Values::Wide(values), values.iter().map(|_| (true, true)));
+            out
+        };
+        assert_eq!(scale(Scale::MinMax { min: -2, max: 2 }, &[-2, -1, 2, 6]), [0.0, 0.25, 1.0, 2.0]);
+        assert_eq!(scale(Scale::MinMax { min: 5, max: 5 }, &[5, 6]), [0.0, 0.0]);
+        let ends = [i64::MIN, 0, i64::MAX];
+        assert_eq!(scale(Scale::MinMax { min: i64::MIN, max: i64::MAX }, &ends), [0.0, 0.5, 1.0]);
+        assert_eq!(scale(Scale::MinMax { min: i64::MAX - 1, max: i64::MAX }, &[i64::MIN]), [-(2f32.powi(64))]);
+        assert_eq!(scale(Scale::Standard { mean: 1.0, sd: 2.0 }, &[5, 1, 0]), [2.0, 0.0, -0.5]);
+        assert_eq!(scale(Scale::Standard { mean: 3.0, sd: 0.0 }, &[3, 4]), [0.0, 0.0]);
+        let mut out = Vec::new();
+        let rows = [(true, true), (false, true), (true, false)];
+        Scale::MinMax { min: 0, max: 4 }.extend(&mut out, Values::Narrow(&[1, 2, 0]), rows.into_iter());
+        assert_eq!((out[0], out[1].is_nan(), out.len()), (0.25, true, 2));
+        out.clear();
+        Scale::Standard { mean: 1.0, sd: 1.0 }.extend(&mut out, Values::Narrow(&[1, 2, 0]), rows.into_iter());
+        assert_eq!(out, [0.0, -1.0]);
+    }
+}
