@@ -68,13 +68,11 @@ fn open(input: &Input) -> Result<(Source, TextFormat), Error> {
 
 /// What `inputs` are, without looking at what they say; `None` when one of them cannot be read a second time.
 pub(super) fn origin(inputs: &[Input], threads: usize, console: &Console) -> Result<Option<Origin>, Error> {
-    let progress = console.progress("comparing", raw_bytes(inputs), "bytes");
+    let Some(raw_bytes) = raw_bytes(inputs) else { return Ok(None) };
+    let progress = console.progress("comparing", Some(raw_bytes), "bytes");
     let mut origin: Option<Origin> = None;
     for input in inputs {
         let (source, format) = open(input)?;
-        if !source.can_be_read_again {
-            return Ok(None);
-        }
         let (mut digester, mut lines) = (Digester::default(), 0);
         let read = |(): &mut (), block: &mut Block| source.text.next_block(block).map(|(n, outcome)| (n, Ok(outcome)));
         in_order(
@@ -102,7 +100,7 @@ pub(super) fn origin(inputs: &[Input], threads: usize, console: &Console) -> Res
     Ok(origin)
 }
 
-/// Size of all files as they are stored, when that is known.
+/// Size of all inputs as they are stored; `None` when one of them is not a file, or cannot be found.
 fn raw_bytes(inputs: &[Input]) -> Option<u64> {
     let bytes = |input: &Input| match input {
         Input::Path(path) => std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file).map(|m| m.len()),

@@ -41,8 +41,7 @@ fn matching(pattern: &str) -> Result<Vec<PathBuf>, Error> {
     let paths = glob::glob(pattern).map_err(|e| refused(format!("not a pattern: {}", e.msg)))?;
     let mut files = Vec::new();
     for path in paths {
-        let path =
-            path.map_err(|e| Error::Unreadable { place: e.path().display().to_string(), source: e.into() })?;
+        let path = path.map_err(|e| Error::Unreadable { place: e.path().display().to_string(), source: e.into() })?;
         if path.is_file() {
             files.push(path);
         }

@@ -12,14 +12,25 @@ fn sandbox_for_examples() -> Sandbox {
     sandbox.write("ml-20m.zip", zip(&[("ml-20m/README.txt", b"read me"), ("ml-20m/ratings.csv", csv.as_bytes())]));
     let dat: Vec<&str> = csv.lines().skip(1).collect();
     sandbox.write("ml-1m/ratings.dat", dat.join("\n").replace(',', "::"));
+    let clicks = crate::criteo::text(500);
+    sandbox.write("train.txt.gz", gzip(clicks.as_bytes()));
+    clicks.split_inclusive('\n').enumerate().for_each(|(day, line)| {
+        if day < 12 {
+            sandbox.write(&format!("day_{day}"), line);
+        }
+    });
+    sandbox.write("test.txt", clicks.lines().map(|line| format!("{}\n", &line[2..])).collect::<String>());
     sandbox
 }
 
 #[test]
 fn every_example_runs_as_printed() {
-    for (command, examples) in
-        [("", examples::PREP), ("movielens", examples::MOVIELENS), ("generate movielens", examples::GENERATE)]
-    {
+    for (command, examples) in [
+        ("", &examples::PREP[..]),
+        ("movielens", &examples::MOVIELENS),
+        ("criteo", &examples::CRITEO),
+        ("generate movielens", &examples::GENERATE),
+    ] {
         let sandbox = sandbox_for_examples();
         let help = sandbox.prep(&format!("{command} --help")).stdout;
         for example in examples {
@@ -56,7 +67,7 @@ fn without_a_command_there_is_help() {
 fn completions_know_every_flag() {
     let sandbox = Sandbox::new();
     let script = sandbox.prep("completions bash").stdout;
-    for command in ["movielens", "generate movielens"] {
+    for command in ["movielens", "criteo", "generate movielens"] {
         let help = sandbox.prep(&format!("{command} --help")).stdout;
         let flags = help.split_whitespace().filter(|w| w.starts_with("--") && w.len() > 2);
         let flags: Vec<&str> = flags.map(|w| w.trim_end_matches([',', '.', ')'])).collect();
