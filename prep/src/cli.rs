@@ -146,7 +146,7 @@ pub struct Criteo {
     /// Threads [default: one for each core].
     #[arg(long, value_name = "N", help_heading = "Machine")]
     pub threads: Option<usize>,
-    /// Folder for temporary data, about 160 bytes for each row [default: the system's].
+    /// Folder for temporary data, about 110 bytes for each row [default: the system's].
     #[arg(long, value_name = "FOLDER", help_heading = "Machine")]
     pub temp_dir: Option<PathBuf>,
 }

@@ -11,6 +11,7 @@ pub(super) const LABEL: u16 = 1 << 15;
 pub(super) struct Columns {
     /// For the buckets of sparse rows; none for dense ones.
     hasher: Option<Hasher>,
+    bucket_width: BucketWidth,
     len: usize,
     /// Room of each column.
     stride: usize,
@@ -24,18 +25,49 @@ pub(super) struct Columns {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Packed {
     pub rows: usize,
-    /// Bit `j` is set when `I(j + 1)` takes 64 bits a value, else it takes 32.
-    pub wide: u16,
+    /// How many bytes a value of each numeric column takes.
+    pub widths: [Width; N_NUMERIC],
     /// Whether each row's line is kept, because some lines are missing.
     pub gaps: bool,
     /// Values that are there, of numbers and of tokens.
     pub entries: u64,
 }
 
+/// Bytes of a number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Width {
+    #[default]
+    Two,
+    Four,
+    Eight,
+}
+
+/// How buckets are packed: with three bytes each, the upper one apart, where that is enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BucketWidth {
+    None,
+    Three,
+    Four,
+}
+
+impl BucketWidth {
+    /// What a bucket that is not there becomes in three bytes.
+    pub(super) const MISSING: u32 = 0xff_ffff;
+
+    pub(super) const fn of(n_buckets: Option<u32>) -> Self {
+        match n_buckets {
+            None => Self::None,
+            Some(0..=Self::MISSING) => Self::Three,
+            Some(_) => Self::Four,
+        }
+    }
+}
+
 impl Columns {
     pub(super) fn new(n_buckets: Option<u32>) -> Self {
         Self {
             hasher: n_buckets.map(Hasher::new),
+            bucket_width: BucketWidth::of(n_buckets),
             len: 0,
             stride: 0,
             flags: Vec::new(),
@@ -53,37 +85,45 @@ impl Columns {
         words.clear();
         for column in 0..N_NUMERIC {
             let values = &self.numbers[column * self.stride..][..rows];
-            if values.iter().fold(true, |fits, &x| fits & (i64::from(x as i32) == x)) {
-                let column = append::<i32>(words, rows);
-                column.iter_mut().zip(values).for_each(|(narrow, &x)| *narrow = x as i32);
-            } else {
-                packed.wide |= 1 << column;
-                append::<i64>(words, rows).copy_from_slice(values);
+            let bits = values.iter().fold(0, |bits, &x| bits | (x ^ (x >> 63)));
+            packed.widths[column] = match bits {
+                0..=0x7fff => Width::Two,
+                0..=0x7fff_ffff => Width::Four,
+                _ => Width::Eight,
+            };
+            match packed.widths[column] {
+                Width::Two => append(words, values, |x| x as i16),
+                Width::Four => append(words, values, |x| x as i32),
+                Width::Eight => append(words, values, |x| x),
             }
         }
-        if self.hasher.is_some() {
-            for column in 0..N_CATEGORICAL {
-                let values = &self.buckets[column * self.stride..][..rows];
-                packed.entries += values.iter().map(|&b| u32::from(b != MISSING)).sum::<u32>() as u64;
-                append::<u32>(words, rows).copy_from_slice(values);
+        for column in 0..if self.hasher.is_some() { N_CATEGORICAL } else { 0 } {
+            let values = &self.buckets[column * self.stride..][..rows];
+            packed.entries += u64::from(values.iter().map(|&b| u32::from(b != MISSING)).sum::<u32>());
+            if self.bucket_width == BucketWidth::Three {
+                append(words, values, |b| b as u16);
+                append(words, values, |b| (b >> 16) as u8);
+            } else {
+                append(words, values, |b| b);
             }
         }
         let flags = &self.flags[..rows];
         packed.entries += flags.iter().map(|flags| u64::from((flags & !LABEL).count_ones())).sum::<u64>();
-        append::<u16>(words, rows).copy_from_slice(flags);
+        append(words, flags, |flags| flags);
         packed.gaps = rows > 0 && self.lines[rows - 1] as usize != rows - 1;
         if packed.gaps {
-            append::<u32>(words, rows).copy_from_slice(&self.lines[..rows]);
+            append(words, &self.lines[..rows], |line| line);
         }
         packed
     }
 }
 
-/// Room for `rows` values at the end of `words`.
-fn append<T: bytemuck::Pod>(words: &mut Vec<u64>, rows: usize) -> &mut [T] {
+/// Puts `values`, as `pack` makes them, at the end of `words`.
+fn append<T: Copy, P: bytemuck::Pod>(words: &mut Vec<u64>, values: &[T], pack: impl Fn(T) -> P) {
     let start = words.len();
-    words.resize(start + words_of::<T>(rows), 0);
-    &mut bytemuck::cast_slice_mut(&mut words[start..])[..rows]
+    words.resize(start + words_of::<P>(values.len()), 0);
+    let packed: &mut [P] = bytemuck::cast_slice_mut(&mut words[start..]);
+    packed.iter_mut().zip(values).for_each(|(packed, &value)| *packed = pack(value));
 }
 
 /// Words that a column of `rows` values takes.

@@ -123,6 +123,7 @@ struct Fitter {
     /// The flags of the training rows, none of those that are held out.
     flags: Vec<u16>,
     is_training: Vec<bool>,
+    buckets: [Vec<u32>; N_CATEGORICAL],
     finder: Finder,
 }
 
@@ -143,36 +144,39 @@ impl Fitter {
         }));
         for (column, sums) in totals.numeric.iter_mut().enumerate() {
             match slice.numbers(column) {
-                Values::Narrow(values) => add_narrow(sums, values, &self.flags, column),
-                Values::Wide(values) => {
+                Values::Two(values) => add_many(sums, values, &self.flags, column),
+                Values::Four(values) => add_many(sums, values, &self.flags, column),
+                Values::Eight(values) => {
                     let values = values.iter().zip(&self.flags).filter(|(_, flags)| **flags & (1 << column) != 0);
                     values.for_each(|(&x, _)| sums.add(x));
                 }
             }
         }
         if sparse {
-            let columns: [&[u32]; N_CATEGORICAL] = std::array::from_fn(|column| slice.buckets(column));
-            for (count, buckets) in totals.categorical.iter_mut().zip(columns) {
+            for (column, (count, buckets)) in totals.categorical.iter_mut().zip(&mut self.buckets).enumerate() {
+                buckets.clear();
+                slice.buckets(column, None, buckets);
                 let there = buckets.iter().zip(&self.is_training).map(|(&b, &t)| u32::from(t && b != MISSING));
                 *count += u64::from(there.sum::<u32>());
             }
             for (row, _) in self.is_training.iter().enumerate().filter(|(_, training)| **training) {
-                let found = self.finder.find(columns.map(|buckets| buckets[row]), &mut totals.scales);
+                let buckets = std::array::from_fn(|column| self.buckets[column][row]);
+                let found = self.finder.find(buckets, &mut totals.scales);
                 totals.rows_with_collisions += u64::from(found);
             }
         }
     }
 }
 
-/// [`Sums::add`] of many numbers of 32 bits. A slice has fewer rows than would make its sums overflow.
-fn add_narrow(sums: &mut Sums, values: &[i32], flags: &[u16], column: usize) {
+/// [`Sums::add`] of many numbers of at most 32 bits, so many at a time that no sum of theirs overflows.
+fn add_many<T: Copy + Into<i32>>(sums: &mut Sums, values: &[T], flags: &[u16], column: usize) {
     const ROWS: usize = 1 << 12;
     for (values, flags) in values.chunks(ROWS).zip(flags.chunks(ROWS)) {
         let (mut present, mut sum, mut low, mut high) = (0u32, 0i64, 0u64, 0u64);
         let (mut min, mut max) = (i32::MAX, i32::MIN);
         for (&x, &flags) in values.iter().zip(flags) {
             let there = (flags >> column) & 1 != 0;
-            let x = if there { x } else { 0 };
+            let x: i32 = if there { x.into() } else { 0 };
             present += u32::from(there);
             sum += i64::from(x);
             let square = (i64::from(x) * i64::from(x)).cast_unsigned();
@@ -265,7 +269,7 @@ mod tests {
             values.iter().filter(|v| v.1).for_each(|v| expected.add(v.0.into()));
             let (numbers, flags): (Vec<i32>, Vec<u16>) = values.iter().map(|&(x, there)| (x, u16::from(there) << 7 | 1 << 3)).unzip();
             let mut found = Sums::default();
-            add_narrow(&mut found, &numbers, &flags, 7);
+            add_many(&mut found, &numbers, &flags, 7);
             prop_assert_eq!(format!("{found:?}"), format!("{expected:?}"));
         }
 

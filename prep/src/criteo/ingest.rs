@@ -117,11 +117,10 @@ pub(super) fn ingest(
     console: &Console,
 ) -> Result<Ingested, Error> {
     let progress = console.progress("reading", raw_bytes(inputs), "bytes");
-    let n_buckets = plan.features.n_buckets();
     let mut reader = Reader {
         bad_rows: plan.bad_rows,
         rows: 0,
-        index: Index::new(n_buckets.is_some()),
+        index: Index::new(plan.features.n_buckets()),
         rejects: Rejects::default(),
         several: inputs.len() > 1,
     };

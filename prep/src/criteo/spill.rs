@@ -11,10 +11,11 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use prep_decode::hash::MISSING;
 use reporting::interrupt;
 use schemas::clicks::{N_CATEGORICAL, N_NUMERIC};
 
-use super::columns::{Packed, words_of};
+use super::columns::{BucketWidth, Packed, Width, words_of};
 use crate::error::Error;
 
 /// Rows of a chunk; the last one may have fewer.
@@ -39,11 +40,10 @@ struct Block {
 }
 
 /// The blocks in order.
-#[derive(Default)]
 pub(super) struct Index {
     blocks: Vec<Block>,
     rows: u64,
-    sparse: bool,
+    bucket_width: BucketWidth,
 }
 
 impl Spill {
@@ -81,7 +81,7 @@ impl Spill {
         let rows = chunk * CHUNK_ROWS..index.rows.min((chunk + 1) * CHUNK_ROWS);
         let from = index.blocks.partition_point(|block| block.first + block.packed.rows as u64 <= rows.start);
         for block in index.blocks[from..].iter().take_while(|block| block.first < rows.end) {
-            let layout = Layout::new(block.packed, index.sparse);
+            let layout = Layout::new(block.packed, index.bucket_width);
             words.resize(words.len().max(layout.words), 0);
             let words = &mut words[..layout.words];
             let outcome = self.file.read_exact_at(bytemuck::cast_slice_mut(words), block.offset);
@@ -95,8 +95,9 @@ impl Spill {
 }
 
 impl Index {
-    pub(super) fn new(sparse: bool) -> Self {
-        Self { sparse, ..Self::default() }
+    /// No blocks yet, of rows that have `n_buckets` to choose from, if any.
+    pub(super) const fn new(n_buckets: Option<u32>) -> Self {
+        Self { blocks: Vec::new(), rows: 0, bucket_width: BucketWidth::of(n_buckets) }
     }
 
     /// Adds the next block, which lies at `offset`, behind `source_row` rows of the source.
@@ -124,6 +125,7 @@ impl Index {
 #[derive(Clone, Copy)]
 struct Layout {
     packed: Packed,
+    bucket_width: BucketWidth,
     numbers: [usize; N_NUMERIC],
     buckets: usize,
     flags: usize,
@@ -132,27 +134,38 @@ struct Layout {
 }
 
 impl Layout {
-    fn new(packed: Packed, sparse: bool) -> Self {
+    fn new(packed: Packed, bucket_width: BucketWidth) -> Self {
         let rows = packed.rows;
         let mut next = 0;
-        let numbers = std::array::from_fn(|column| {
+        let numbers = packed.widths.map(|width| {
             let start = next;
-            next += if packed.wide & (1 << column) == 0 { words_of::<i32>(rows) } else { words_of::<i64>(rows) };
+            next += match width {
+                Width::Two => words_of::<i16>(rows),
+                Width::Four => words_of::<i32>(rows),
+                Width::Eight => words_of::<i64>(rows),
+            };
             start
         });
         let buckets = next;
-        let flags = buckets + if sparse { N_CATEGORICAL * words_of::<u32>(rows) } else { 0 };
+        let flags = buckets
+            + N_CATEGORICAL
+                * match bucket_width {
+                    BucketWidth::None => 0,
+                    BucketWidth::Three => words_of::<u16>(rows) + words_of::<u8>(rows),
+                    BucketWidth::Four => words_of::<u32>(rows),
+                };
         let lines = flags + words_of::<u16>(rows);
         let words = lines + if packed.gaps { words_of::<u32>(rows) } else { 0 };
-        Self { packed, numbers, buckets, flags, lines, words }
+        Self { packed, bucket_width, numbers, buckets, flags, lines, words }
     }
 }
 
 /// The values of a numeric column, 0 where nothing is there.
 #[derive(Clone, Copy)]
 pub(super) enum Values<'a> {
-    Narrow(&'a [i32]),
-    Wide(&'a [i64]),
+    Two(&'a [i16]),
+    Four(&'a [i32]),
+    Eight(&'a [i64]),
 }
 
 /// Consecutive rows of a block.
@@ -178,14 +191,33 @@ impl<'a> Slice<'a> {
 
     pub(super) fn numbers(&self, column: usize) -> Values<'a> {
         let start = self.layout.numbers[column];
-        match self.layout.packed.wide & (1 << column) {
-            0 => Values::Narrow(self.column(start)),
-            _ => Values::Wide(self.column(start)),
+        match self.layout.packed.widths[column] {
+            Width::Two => Values::Two(self.column(start)),
+            Width::Four => Values::Four(self.column(start)),
+            Width::Eight => Values::Eight(self.column(start)),
         }
     }
 
-    pub(super) fn buckets(&self, column: usize) -> &'a [u32] {
-        self.column(self.layout.buckets + column * words_of::<u32>(self.layout.packed.rows))
+    /// Appends the buckets of `column`, those with `kept` set, to `out`.
+    pub(super) fn buckets(&self, column: usize, kept: Option<&[bool]>, out: &mut Vec<u32>) {
+        let rows = self.layout.packed.rows;
+        let three = |(&low, &high): (&u16, &u8)| {
+            let bucket = u32::from(low) | u32::from(high) << 16;
+            if bucket == BucketWidth::MISSING { MISSING } else { bucket }
+        };
+        match self.layout.bucket_width {
+            BucketWidth::None => {}
+            BucketWidth::Three => {
+                let (low_words, high_words) = (words_of::<u16>(rows), words_of::<u8>(rows));
+                let start = self.layout.buckets + column * (low_words + high_words);
+                let (low, high) = (self.column::<u16>(start), self.column::<u8>(start + low_words));
+                extend(out, low.iter().zip(high).map(three), kept);
+            }
+            BucketWidth::Four => {
+                let buckets = self.column::<u32>(self.layout.buckets + column * words_of::<u32>(rows));
+                extend(out, buckets.iter().copied(), kept);
+            }
+        }
     }
 
     /// The number of each row in the source.
@@ -193,5 +225,12 @@ impl<'a> Slice<'a> {
         let lines: Option<&[u32]> = self.layout.packed.gaps.then(|| self.column(self.layout.lines));
         let start = self.rows.start;
         (0..self.len()).map(move |i| self.source_row + lines.map_or((start + i) as u64, |lines| u64::from(lines[i])))
+    }
+}
+
+fn extend(out: &mut Vec<u32>, buckets: impl ExactSizeIterator<Item = u32>, kept: Option<&[bool]>) {
+    match kept {
+        None => out.extend(buckets),
+        Some(kept) => out.extend(buckets.zip(kept).filter(|(_, kept)| **kept).map(|(bucket, _)| bucket)),
     }
 }

@@ -35,8 +35,9 @@ impl Scale {
     /// Appends the scaled numbers of `values` where `keep` is set.
     fn extend(self, out: &mut Vec<f32>, values: Values<'_>, present: impl Iterator<Item = (bool, bool)>) {
         match values {
-            Values::Narrow(values) => self.extend_with(out, values.iter().map(|&x| i64::from(x)).zip(present)),
-            Values::Wide(values) => self.extend_with(out, values.iter().copied().zip(present)),
+            Values::Two(values) => self.extend_with(out, values.iter().map(|&x| i64::from(x)).zip(present)),
+            Values::Four(values) => self.extend_with(out, values.iter().map(|&x| i64::from(x)).zip(present)),
+            Values::Eight(values) => self.extend_with(out, values.iter().copied().zip(present)),
         }
     }
 
@@ -133,27 +134,23 @@ pub(super) fn write_parts(
 fn add(rows: &mut [ClickRows; 2], slice: &Slice<'_>, held_out: &[bool], form: Form, scales: &[Scale; N_NUMERIC]) {
     let flags = slice.flags();
     for (sort, rows) in [false, true].into_iter().zip(rows) {
-        let kept = || held_out.iter().map(move |&held_out| held_out == sort);
-        let count = kept().filter(|kept| *kept).count();
+        let kept: Vec<bool> = held_out.iter().map(|&held_out| held_out == sort).collect();
+        let count = kept.iter().filter(|kept| **kept).count();
         if count == 0 {
             continue;
         }
         rows.len += count;
         if form.labelled {
             let labels = flags.iter().map(|&flags| if flags & LABEL == 0 { 0.0 } else { 1.0 });
-            rows.labels.extend(labels.zip(kept()).filter(|(_, kept)| *kept).map(|(label, _)| label));
+            rows.labels.extend(labels.zip(&kept).filter(|(_, kept)| **kept).map(|(label, _)| label));
         }
         for (column, (out, scale)) in rows.numbers.iter_mut().zip(scales).enumerate() {
             let there = flags.iter().map(|&flags| flags & (1 << column) != 0);
-            scale.extend(out, slice.numbers(column), kept().zip(there));
+            scale.extend(out, slice.numbers(column), kept.iter().copied().zip(there));
         }
         for (column, out) in rows.buckets.iter_mut().enumerate().take(if form.is_sparse() { N_CATEGORICAL } else { 0 })
         {
-            let buckets = slice.buckets(column);
-            match count == slice.len() {
-                true => out.extend_from_slice(buckets),
-                false => out.extend(buckets.iter().zip(kept()).filter(|(_, kept)| *kept).map(|(&bucket, _)| bucket)),
-            }
+            slice.buckets(column, (count < slice.len()).then_some(&kept[..]), out);
         }
     }
 }
@@ -172,7 +169,7 @@ mod tests {
     fn numbers_are_scaled_as_defined() {
         let scale = |scale: Scale, values: &[i64]| {
             let mut out = Vec::new();
-            scale.extend(&mut out, Values::Wide(values), values.iter().map(|_| (true, true)));
+            scale.extend(&mut out, Values::Eight(values), values.iter().map(|_| (true, true)));
             out
         };
         assert_eq!(scale(Scale::MinMax { min: -2, max: 2 }, &[-2, -1, 2, 6]), [0.0, 0.25, 1.0, 2.0]);
@@ -184,10 +181,10 @@ mod tests {
         assert_eq!(scale(Scale::Standard { mean: 3.0, sd: 0.0 }, &[3, 4]), [0.0, 0.0]);
         let mut out = Vec::new();
         let rows = [(true, true), (false, true), (true, false)];
-        Scale::MinMax { min: 0, max: 4 }.extend(&mut out, Values::Narrow(&[1, 2, 0]), rows.into_iter());
+        Scale::MinMax { min: 0, max: 4 }.extend(&mut out, Values::Four(&[1, 2, 0]), rows.into_iter());
         assert_eq!((out[0], out[1].is_nan(), out.len()), (0.25, true, 2));
         out.clear();
-        Scale::Standard { mean: 1.0, sd: 1.0 }.extend(&mut out, Values::Narrow(&[1, 2, 0]), rows.into_iter());
+        Scale::Standard { mean: 1.0, sd: 1.0 }.extend(&mut out, Values::Four(&[1, 2, 0]), rows.into_iter());
         assert_eq!(out, [0.0, -1.0]);
     }
 }
