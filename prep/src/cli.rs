@@ -21,10 +21,18 @@ pub mod examples {
         "prep movielens ml-1m --bad-rows quarantine:100 -o clean",
     ];
     /// Of `prep generate`.
-    pub const GENERATE: [&str; 3] = [
+    pub const GENERATE: [&str; 2] =
+        ["prep generate movielens -o ratings.csv", "prep generate criteo --rows 20000 -o criteo.tsv"];
+    /// Of `prep generate movielens`.
+    pub const GENERATE_MOVIELENS: [&str; 3] = [
         "prep generate movielens -o ratings.csv",
         "prep generate movielens --ratings 20000 --users 300 --movies 500 --seed 1 -o small.csv.zst",
         "prep generate movielens --ratings 20000 --users 300 --movies 500 | prep movielens --name small",
+    ];
+    /// Of `prep generate criteo`.
+    pub const GENERATE_CRITEO: [&str; 2] = [
+        "prep generate criteo --rows 20000 -o criteo.tsv",
+        "prep generate criteo --rows 20000 --seed 9 -o another-day.tsv.zst",
     ];
 }
 
@@ -117,8 +125,13 @@ pub enum Format {
 #[derive(Subcommand, Clone, Debug)]
 pub enum Generate {
     /// Write ratings like MovieLens' ratings.csv; the bytes depend on these settings only.
-    #[command(after_long_help = after_help(&examples::GENERATE))]
+    #[command(after_long_help = after_help(&examples::GENERATE_MOVIELENS))]
     Movielens(GenerateMovielens),
+    /// Write a click log like Criteo's train.txt; the bytes depend on rows and seed only, and fewer rows are the first of more.
+    ///
+    /// Every seed draws other rows from the same world: a model learnt from one seed's labels can be tried on another's.
+    #[command(after_long_help = after_help(&examples::GENERATE_CRITEO))]
+    Criteo(GenerateCriteo),
 }
 
 /// Flags of `prep generate movielens`.
@@ -133,6 +146,25 @@ pub struct GenerateMovielens {
     /// Movies to choose from.
     #[arg(long, default_value_t = 4_000, value_name = "N", help_heading = "Data")]
     pub movies: u32,
+    /// Seed, file and threads.
+    #[command(flatten)]
+    pub destination: Destination,
+}
+
+/// Flags of `prep generate criteo`.
+#[derive(Args, Clone, Debug)]
+pub struct GenerateCriteo {
+    /// Rows, about 235 bytes each.
+    #[arg(long, default_value_t = 1_000_000, value_name = "N", help_heading = "Data")]
+    pub rows: u64,
+    /// Seed, file and threads.
+    #[command(flatten)]
+    pub destination: Destination,
+}
+
+/// Flags of every kind of generated data.
+#[derive(Args, Clone, Debug)]
+pub struct Destination {
     /// Seed of everything random.
     #[arg(long, default_value_t = 8, value_name = "N", help_heading = "Data")]
     pub seed: u64,

@@ -17,9 +17,13 @@ fn sandbox_for_examples() -> Sandbox {
 
 #[test]
 fn every_example_runs_as_printed() {
-    for (command, examples) in
-        [("", examples::PREP), ("movielens", examples::MOVIELENS), ("generate movielens", examples::GENERATE)]
-    {
+    for (command, examples) in [
+        ("", &examples::PREP[..]),
+        ("movielens", &examples::MOVIELENS),
+        ("generate", &examples::GENERATE),
+        ("generate movielens", &examples::GENERATE_MOVIELENS),
+        ("generate criteo", &examples::GENERATE_CRITEO),
+    ] {
         let sandbox = sandbox_for_examples();
         let help = sandbox.prep(&format!("{command} --help")).stdout;
         for example in examples {
@@ -56,7 +60,7 @@ fn without_a_command_there_is_help() {
 fn completions_know_every_flag() {
     let sandbox = Sandbox::new();
     let script = sandbox.prep("completions bash").stdout;
-    for command in ["movielens", "generate movielens"] {
+    for command in ["movielens", "generate movielens", "generate criteo"] {
         let help = sandbox.prep(&format!("{command} --help")).stdout;
         let flags = help.split_whitespace().filter(|w| w.starts_with("--") && w.len() > 2);
         let flags: Vec<&str> = flags.map(|w| w.trim_end_matches([',', '.', ')'])).collect();

@@ -5,5 +5,6 @@
 mod datasets;
 mod failures;
 mod generated;
+mod generated_criteo;
 mod help;
 mod sandbox;
