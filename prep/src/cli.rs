@@ -154,7 +154,7 @@ pub struct GenerateMovielens {
 /// Flags of `prep generate criteo`.
 #[derive(Args, Clone, Debug)]
 pub struct GenerateCriteo {
-    /// Rows, about 235 bytes each.
+    /// Rows, about 240 bytes each.
     #[arg(long, default_value_t = 1_000_000, value_name = "N", help_heading = "Data")]
     pub rows: u64,
     /// Seed, file and threads.

@@ -5,16 +5,18 @@ const BYTES_MAX: usize = 2 + 13 * 9 + 26 * 9;
 /// Bytes that are written past the end of a field and overwritten by the next.
 const SLACK: usize = 8;
 
-/// Decimal digits of the numbers below 1000, and how many there are.
-const DIGITS: [[u8; 4]; 1000] = digits(false);
+/// ASCII digits of the numbers below 1000, the first one in the lowest byte, and above them how many there are.
+const DIGITS: [u32; 1000] = digits(false);
 /// The same with leading zeros: always three.
-const PADDED: [[u8; 4]; 1000] = digits(true);
+const PADDED: [u32; 1000] = digits(true);
+/// The bits of the digits in an entry, below their number.
+const DIGIT_BITS: u32 = 24;
 
-const fn digits(padded: bool) -> [[u8; 4]; 1000] {
-    let mut table = [[0; 4]; 1000];
+const fn digits(padded: bool) -> [u32; 1000] {
+    let mut table = [0; 1000];
     let mut n = 0;
     while n < 1000 {
-        let all = [b'0' + (n / 100) as u8, b'0' + (n / 10 % 10) as u8, b'0' + (n % 10) as u8];
+        let all = ['0' as u32 + n / 100, '0' as u32 + n / 10 % 10, '0' as u32 + n % 10];
         let skipped = if padded || n >= 100 {
             0
         } else if n >= 10 {
@@ -22,15 +24,29 @@ const fn digits(padded: bool) -> [[u8; 4]; 1000] {
         } else {
             2
         };
-        let mut i = skipped;
-        while i < 3 {
-            table[n][i - skipped] = all[i];
-            i += 1;
-        }
-        table[n][3] = (3 - skipped) as u8;
+        let text = (all[0] | all[1] << 8 | all[2] << 16) >> (8 * skipped);
+        table[n as usize] = text | (3 - skipped) << DIGIT_BITS;
         n += 1;
     }
     table
+}
+
+/// The digits of a number below 10^8, the first one in the lowest byte, and how many there are.
+#[inline]
+fn decimal(value: u32) -> (u64, u32) {
+    let below_1000 = |value: u32| {
+        let entry = DIGITS[value as usize];
+        (u64::from(entry & ((1 << DIGIT_BITS) - 1)), entry >> DIGIT_BITS)
+    };
+    let then = |(text, n): (u64, u32), three: u32| {
+        (text | u64::from(PADDED[three as usize] & ((1 << DIGIT_BITS) - 1)) << (8 * n), n + 3)
+    };
+    let (high, low) = (value / 1000, value % 1000);
+    match high {
+        0 => below_1000(low),
+        1..1000 => then(below_1000(high), low),
+        _ => then(then(below_1000(high / 1000), high % 1000), low),
+    }
 }
 
 /// The bytes of a line.
@@ -51,33 +67,19 @@ impl Line {
         self.len = 2;
     }
 
-    /// Adds a number, or nothing, and a tab.
+    /// Adds a number of at most eight characters, or nothing, and a tab.
     #[inline]
     pub(super) fn number(&mut self, value: i32, is_present: bool) {
-        let start = self.len;
-        if value < 0 {
-            self.put([b'-'], 1);
-        }
-        self.positive(value.unsigned_abs());
-        self.end_field(start, is_present);
-    }
-
-    fn positive(&mut self, value: u32) {
-        if value >= 1000 {
-            self.positive(value / 1000);
-            self.put(PADDED[(value % 1000) as usize], 3);
-        } else {
-            let digits = DIGITS[value as usize];
-            self.put(digits, digits[3].into());
-        }
+        let (text, n) = decimal(value.unsigned_abs());
+        let sign = u32::from(value < 0);
+        let text = text << (8 * sign) | u64::from(sign * u32::from(b'-'));
+        self.field(text.to_le_bytes(), (n + sign) as usize, is_present);
     }
 
     /// Adds a token of eight hexadecimal digits, or nothing, and a tab.
     #[inline]
     pub(super) fn token(&mut self, token: u32, is_present: bool) {
-        let start = self.len;
-        self.put(hex(token), 8);
-        self.end_field(start, is_present);
+        self.field(hex(token), 8, is_present);
     }
 
     /// Puts the label in its place and ends the line, which becomes the answer.
@@ -88,17 +90,14 @@ impl Line {
         &self.bytes[..self.len]
     }
 
+    /// Adds the first `n` of `bytes`, or nothing, and a tab. All of `bytes` are written, to be overwritten by what follows.
     #[inline]
-    fn end_field(&mut self, start: usize, is_present: bool) {
-        self.len = start + (self.len - start) * usize::from(is_present);
-        self.put([b'\t'], 1);
-    }
-
-    /// Writes all of `bytes`, of which the first `n` count.
-    #[inline]
-    fn put<const N: usize>(&mut self, bytes: [u8; N], n: usize) {
-        self.bytes[self.len..self.len + N].copy_from_slice(&bytes);
-        self.len += n;
+    fn field(&mut self, bytes: [u8; SLACK], n: usize, is_present: bool) {
+        let start = self.len;
+        let end = start + n * usize::from(is_present);
+        self.bytes[start..start + SLACK].copy_from_slice(&bytes);
+        self.bytes[end] = b'\t';
+        self.len = end + 1;
     }
 }
 
