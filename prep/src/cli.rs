@@ -10,9 +10,11 @@ use schemas::exit::EXIT_CODES_HELP;
 /// The examples of each `--help`. The tests run every one of them as it stands here.
 pub mod examples {
     /// Of `prep`.
-    pub const PREP: [&str; 3] = [
+    pub const PREP: [&str; 5] = [
         "prep generate movielens -o ratings.csv",
         "prep movielens ratings.csv --holdout 0.1",
+        "prep generate criteo --rows 20000 -o criteo.tsv",
+        "prep criteo criteo.tsv --hash-buckets 1000000 --holdout 0.1",
         "prep completions bash > prep.bash",
     ];
     /// Of `prep movielens`.
@@ -29,10 +31,19 @@ pub mod examples {
         "prep criteo test.txt --like prepared/criteo --name test",
     ];
     /// Of `prep generate`.
-    pub const GENERATE: [&str; 3] = [
+    pub const GENERATE: [&str; 2] =
+        ["prep generate movielens -o ratings.csv", "prep generate criteo --rows 20000 -o criteo.tsv"];
+    /// Of `prep generate movielens`.
+    pub const GENERATE_MOVIELENS: [&str; 3] = [
         "prep generate movielens -o ratings.csv",
         "prep generate movielens --ratings 20000 --users 300 --movies 500 --seed 1 -o small.csv.zst",
         "prep generate movielens --ratings 20000 --users 300 --movies 500 | prep movielens --name small",
+    ];
+    /// Of `prep generate criteo`.
+    pub const GENERATE_CRITEO: [&str; 3] = [
+        "prep generate criteo --rows 20000 -o criteo.tsv",
+        "prep generate criteo --rows 20000 --seed 9 -o another-day.tsv.zst",
+        "prep generate criteo --rows 20000 | prep criteo --name small",
     ];
 }
 
@@ -40,7 +51,7 @@ fn after_help(examples: &[&str]) -> String {
     format!("Examples:\n  {}\n\n{EXIT_CODES_HELP}", examples.join("\n  "))
 }
 
-/// Turn raw ratings into clean columnar data for `shard`.
+/// Turn raw ratings and click logs into clean columnar data for `shard`.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "prep", version, arg_required_else_help = true, after_long_help = after_help(&examples::PREP))]
 pub struct Cli {
@@ -179,8 +190,13 @@ pub enum Format {
 #[derive(Subcommand, Clone, Debug)]
 pub enum Generate {
     /// Write ratings like MovieLens' ratings.csv; the bytes depend on these settings only.
-    #[command(after_long_help = after_help(&examples::GENERATE))]
+    #[command(after_long_help = after_help(&examples::GENERATE_MOVIELENS))]
     Movielens(GenerateMovielens),
+    /// Write a click log like Criteo's train.txt; the bytes depend on rows and seed only, and fewer rows are the first of more.
+    ///
+    /// Every seed draws other rows from the same world: a model learnt from one seed's labels can be tried on another's.
+    #[command(after_long_help = after_help(&examples::GENERATE_CRITEO))]
+    Criteo(GenerateCriteo),
 }
 
 /// Flags of `prep generate movielens`.
@@ -195,6 +211,25 @@ pub struct GenerateMovielens {
     /// Movies to choose from.
     #[arg(long, default_value_t = 4_000, value_name = "N", help_heading = "Data")]
     pub movies: u32,
+    /// Seed, file and threads.
+    #[command(flatten)]
+    pub destination: Destination,
+}
+
+/// Flags of `prep generate criteo`.
+#[derive(Args, Clone, Debug)]
+pub struct GenerateCriteo {
+    /// Rows, about 240 bytes each.
+    #[arg(long, default_value_t = 1_000_000, value_name = "N", help_heading = "Data")]
+    pub rows: u64,
+    /// Seed, file and threads.
+    #[command(flatten)]
+    pub destination: Destination,
+}
+
+/// Flags of every kind of generated data.
+#[derive(Args, Clone, Debug)]
+pub struct Destination {
     /// Seed of everything random.
     #[arg(long, default_value_t = 8, value_name = "N", help_heading = "Data")]
     pub seed: u64,

@@ -1,10 +1,10 @@
-//! Turns raw ratings into clean columnar data.
+//! Turns raw ratings and click logs into clean columnar data.
 //!
 //! * [`cli`] holds what was typed, [`plan`] what it means; [`run`] does it.
 //! * [`source`] finds, opens and decompresses text; [`blocks`] cuts it into blocks of whole lines and works on them in
 //!   parallel, in order. Both know nothing of ratings.
 //! * `criteo` reads click logs and writes the dataset; the decoder is in the crate `prep-decode`.
-//! * [`movielens`] reads ratings and writes the dataset; [`generate`] writes realistic ratings.
+//! * [`movielens`] reads ratings and writes the dataset; [`generate`] writes realistic raw data.
 //!
 //! What the files look like is in `schemas`, how they are stored and committed in `manifests`.
 
@@ -37,7 +37,7 @@ pub const TOOL: &str = concat!("prep ", env!("CARGO_PKG_VERSION"));
 pub enum Report {
     /// A dataset was made, or was already there.
     Dataset(PrepReport),
-    /// A file of ratings was generated.
+    /// A file of raw data was generated.
     Generated(GenerateReport),
     /// The data themselves went to standard output, so there is no report on it.
     Streamed,

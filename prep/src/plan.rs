@@ -17,7 +17,7 @@ pub enum Plan {
     Movielens(MovielensPlan),
     /// `prep criteo`
     Criteo(CriteoPlan),
-    /// `prep generate movielens`
+    /// `prep generate`
     Generate(GeneratePlan),
 }
 
@@ -124,15 +124,11 @@ impl BadRows {
     }
 }
 
-/// Settings of `prep generate movielens`.
+/// Settings of `prep generate`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GeneratePlan {
-    /// Ratings.
-    pub ratings: u64,
-    /// Users.
-    pub users: u32,
-    /// Movies to choose from.
-    pub movies: u32,
+    /// What to generate.
+    pub kind: GenerateKind,
     /// Seed of everything random.
     pub seed: u64,
     /// File to write; `None` for standard output.
@@ -141,6 +137,25 @@ pub struct GeneratePlan {
     pub replace: bool,
     /// Threads, at least 1.
     pub threads: usize,
+}
+
+/// What can be generated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GenerateKind {
+    /// Ratings.
+    Movielens {
+        /// Ratings.
+        ratings: u64,
+        /// Users.
+        users: u32,
+        /// Movies to choose from.
+        movies: u32,
+    },
+    /// A click log.
+    Criteo {
+        /// Rows.
+        rows: u64,
+    },
 }
 
 impl Plan {
@@ -156,8 +171,9 @@ impl Plan {
             Command::Movielens(flags) => MovielensPlan::resolve(flags).map(Self::Movielens),
             Command::Criteo(flags) => CriteoPlan::resolve(flags).map(Self::Criteo),
             Command::Generate { kind: cli::Generate::Movielens(flags) } => {
-                GeneratePlan::resolve(flags).map(Self::Generate)
+                GeneratePlan::movielens(flags).map(Self::Generate)
             }
+            Command::Generate { kind: cli::Generate::Criteo(flags) } => GeneratePlan::criteo(flags).map(Self::Generate),
             Command::Completions { .. } => unreachable!("completions are printed without a plan"),
         }
     }
@@ -235,9 +251,8 @@ fn holdout(fraction: Option<f64>, seed: u64) -> Result<Option<Holdout>, Error> {
 }
 
 impl GeneratePlan {
-    fn resolve(flags: cli::GenerateMovielens) -> Result<Self, Error> {
-        use std::io::IsTerminal;
-        let cli::GenerateMovielens { ratings, users, movies, seed, out, replace, threads: n_threads } = flags;
+    fn movielens(flags: cli::GenerateMovielens) -> Result<Self, Error> {
+        let cli::GenerateMovielens { ratings, users, movies, destination } = flags;
         const IDS_MAX: u32 = 100_000_000;
         for (flag, value) in [("--users", users), ("--movies", movies)] {
             if value == 0 || value > IDS_MAX {
@@ -253,11 +268,28 @@ impl GeneratePlan {
             let problem = format!("{ratings} is more than --users times --movies, {pairs}, and no pair is rated twice");
             return Err(setting("--ratings", problem, "ask for fewer ratings, or for more users or movies"));
         }
+        Self::new(GenerateKind::Movielens { ratings, users, movies }, destination, "ratings.csv")
+    }
+
+    fn criteo(flags: cli::GenerateCriteo) -> Result<Self, Error> {
+        let cli::GenerateCriteo { rows, destination } = flags;
+        const ROWS_MAX: u64 = 10_000_000_000;
+        if rows == 0 || rows > ROWS_MAX {
+            let problem = format!("{rows} is not in 1..={ROWS_MAX}");
+            return Err(setting("--rows", problem, "choose a number in this range"));
+        }
+        Self::new(GenerateKind::Criteo { rows }, destination, "criteo.tsv")
+    }
+
+    fn new(kind: GenerateKind, destination: cli::Destination, example: &str) -> Result<Self, Error> {
+        use std::io::IsTerminal;
+        let cli::Destination { seed, out, replace, threads: n_threads } = destination;
         if out.is_none() && std::io::stdout().is_terminal() {
             let problem = "standard output is a terminal".to_owned();
-            return Err(setting("--out", problem, "name a file with `-o ratings.csv`, or pipe the output"));
+            let fix = format!("name a file with `-o {example}`, or pipe the output");
+            return Err(setting("--out", problem, &fix));
         }
-        Ok(Self { ratings, users, movies, seed, out, replace, threads: threads(n_threads)? })
+        Ok(Self { kind, seed, out, replace, threads: threads(n_threads)? })
     }
 }
 

@@ -6,6 +6,9 @@
 
 use random::Stream;
 
+use super::alias::Alias;
+use super::{Pieces, Tally};
+
 /// Factors of taste.
 const N_FACTORS: usize = 10;
 /// Standard deviations of user bias, movie bias and noise, in stars.
@@ -28,15 +31,15 @@ const USER_SHARE_MAX: f64 = 0.35;
 const TIME_RANGE: std::ops::Range<u64> = 789_652_009..1_427_784_002;
 const DAY_SECONDS: u64 = 86_400;
 
-/// The first line.
-pub(super) const HEADER: &[u8] = b"userId,movieId,rating,timestamp\n";
+/// Users whose ratings are made at a time, by one thread.
+const USERS_AT_A_TIME: usize = 64;
 
 /// Everything that is drawn before the ratings.
 pub(super) struct World {
     /// Ratings of each user.
-    pub user_rows: Vec<u32>,
+    user_rows: Vec<u32>,
     movies: Vec<Movie>,
-    popularity: Popularity,
+    popularity: Alias,
     users: Stream,
 }
 
@@ -52,9 +55,27 @@ impl World {
         Self {
             user_rows: activity(&Stream::new(seed, "activity"), ratings, users, movies),
             movies: draw_movies(&Stream::new(seed, "movies"), movies),
-            popularity: Popularity::new(&mut Stream::new(seed, "popularity"), movies as usize),
+            popularity: popularity(&mut Stream::new(seed, "popularity"), movies as usize),
             users: Stream::new(seed, "users"),
         }
+    }
+}
+
+impl Pieces for World {
+    type Scratch = Scratch;
+
+    const HEADER: &'static [u8] = b"userId,movieId,rating,timestamp\n";
+
+    fn scratch(&self) -> Scratch {
+        Scratch { chosen: Vec::new(), is_chosen: vec![false; self.movies.len()] }
+    }
+
+    fn write(&self, number: u64, scratch: &mut Scratch, text: &mut Vec<u8>) -> Option<Tally> {
+        let from = usize::try_from(number).ok()?.checked_mul(USERS_AT_A_TIME)?;
+        let users = from..self.user_rows.len().min(from + USERS_AT_A_TIME);
+        let rows = self.user_rows.get(users.clone())?.iter().map(|&rows| u64::from(rows)).sum();
+        users.for_each(|user| self.write_user(user, scratch, text));
+        (rows > 0).then_some(Tally { rows, ..Tally::default() })
     }
 }
 
@@ -112,60 +133,25 @@ fn activity(stream: &Stream, ratings: u64, users: u32, movies: u32) -> Vec<u32> 
     user_rows
 }
 
-/// Draws movies by popularity in constant time.
-///
-/// Source: Walker's alias method in the form of Vose, *A linear algorithm for generating random numbers with a given
-/// distribution*, IEEE TSE 1991.
-struct Popularity {
-    /// Probability of keeping the drawn slot, in multiples of 2^-32, and the movies it then stands for, or else.
-    slots: Vec<(u32, u32, u32)>,
+/// The movies, the popular ones more often. Which ones are popular is random.
+fn popularity(stream: &mut Stream, n: usize) -> Alias {
+    let mut by_rank: Vec<u32> = (0..n as u32).collect();
+    stream.shuffle(&mut by_rank);
+    let weight = |rank: usize| libm::pow(rank as f64 + POPULARITY_SHIFT, -POPULARITY_EXPONENT);
+    let weights: Vec<f64> = (0..n).map(weight).collect();
+    Alias::new(&by_rank, &weights)
 }
 
-impl Popularity {
-    fn new(stream: &mut Stream, n: usize) -> Self {
-        let mut by_rank: Vec<u32> = (0..n as u32).collect();
-        stream.shuffle(&mut by_rank);
-        let weight = |rank: usize| libm::pow(rank as f64 + POPULARITY_SHIFT, -POPULARITY_EXPONENT);
-        let weights: Vec<f64> = (0..n).map(weight).collect();
-        let sum: f64 = weights.iter().sum();
-        let mut scaled: Vec<f64> = weights.iter().map(|w| w * n as f64 / sum).collect();
-        let mut slots: Vec<(u32, u32, u32)> = by_rank.iter().map(|&movie| (u32::MAX, movie, movie)).collect();
-        let (mut small, mut large): (Vec<usize>, Vec<usize>) = (0..n).partition(|&rank| scaled[rank] < 1.0);
-        while let (Some(&less), Some(&more)) = (small.last(), large.last()) {
-            small.pop();
-            slots[less].0 = (scaled[less] * 2f64.powi(32)) as u32;
-            slots[less].2 = by_rank[more];
-            scaled[more] -= 1.0 - scaled[less];
-            if scaled[more] < 1.0 {
-                large.pop();
-                small.push(more);
-            }
-        }
-        Self { slots }
-    }
-
-    #[inline]
-    fn draw(&self, stream: &mut Stream) -> u32 {
-        let (keep_below, movie, alias) = self.slots[stream.below(self.slots.len() as u64) as usize];
-        if (stream.next_u64() as u32) < keep_below { movie } else { alias }
-    }
-}
-
-/// Writes the ratings of one user after another.
-pub(super) struct Writer<'a> {
-    world: &'a World,
+/// The movies of one user after another.
+pub(super) struct Scratch {
     chosen: Vec<u32>,
     is_chosen: Vec<bool>,
 }
 
-impl<'a> Writer<'a> {
-    pub(super) fn new(world: &'a World) -> Self {
-        Self { world, chosen: Vec::new(), is_chosen: vec![false; world.movies.len()] }
-    }
-
+impl World {
     /// Appends the lines of user number `user`, from 0, to `text`.
-    pub(super) fn write_user(&mut self, user: usize, text: &mut Vec<u8>) {
-        let mut stream = self.world.users.at(user as u64);
+    fn write_user(&self, user: usize, scratch: &mut Scratch, text: &mut Vec<u8>) {
+        let mut stream = self.users.at(user as u64);
         let bias = MEAN + USER_BIAS_SD * stream.normal_pair().0;
         let mut taste = factors(&mut stream);
         for (k, factor) in taste.iter_mut().enumerate() {
@@ -174,12 +160,12 @@ impl<'a> Writer<'a> {
             *factor *= 0.5 * weight / (N_FACTORS as f32).sqrt();
         }
         let first_time = TIME_RANGE.start + stream.below(TIME_RANGE.end - TIME_RANGE.start);
-        self.choose_movies(&mut stream, self.world.user_rows[user] as usize);
+        self.choose_movies(&mut stream, self.user_rows[user] as usize, scratch);
         let mut user_field = Digits::default();
         user_field.set(user as u64 + 1);
         let mut spare = None;
-        for &number in &self.chosen {
-            let movie = &self.world.movies[number as usize];
+        for &number in &scratch.chosen {
+            let movie = &self.movies[number as usize];
             let noise = spare.take().unwrap_or_else(|| {
                 let (noise, next) = stream.normal_pair();
                 spare = Some(next);
@@ -194,15 +180,16 @@ impl<'a> Writer<'a> {
     }
 
     /// Puts `n` different movies in `chosen`, in ascending order.
-    fn choose_movies(&mut self, stream: &mut Stream, n: usize) {
-        let Self { world, chosen, is_chosen } = self;
+    fn choose_movies(&self, stream: &mut Stream, n: usize, scratch: &mut Scratch) {
+        let Scratch { chosen, is_chosen } = scratch;
         chosen.clear();
         // A user who has seen most popular movies draws many of them again; then the rest is chosen evenly from the others.
         for _ in 0..4 * n {
             if chosen.len() == n {
                 break;
             }
-            let movie = world.popularity.draw(stream);
+            let slot = stream.below(self.popularity.len() as u64) as usize;
+            let movie = self.popularity.draw(slot, stream.next_u64() as u32);
             if !std::mem::replace(&mut is_chosen[movie as usize], true) {
                 chosen.push(movie);
             }
@@ -271,9 +258,9 @@ mod tests {
             let pairs = u64::from(users) * u64::from(movies);
             let ratings = u64::from(users) + ((pairs - u64::from(users)) as f64 * share) as u64;
             let world = World::new(seed, ratings, users, movies);
-            let mut writer = Writer::new(&world);
-            let mut text = Vec::new();
-            (0..users as usize).for_each(|user| writer.write_user(user, &mut text));
+            let (mut scratch, mut text) = (world.scratch(), Vec::new());
+            let blocks = (0..).map_while(|number| world.write(number, &mut scratch, &mut text));
+            prop_assert_eq!(blocks.map(|tally| tally.rows).sum::<u64>(), ratings);
             let text = String::from_utf8(text).unwrap();
             let keys: Vec<(u32, u32)> = text
                 .lines()
@@ -287,27 +274,5 @@ mod tests {
             prop_assert_eq!(keys.iter().collect::<BTreeSet<_>>().len(), keys.len());
             prop_assert_eq!(keys.iter().map(|k| k.0).collect::<BTreeSet<_>>().len(), users as usize);
         }
-    }
-
-    #[test]
-    fn popular_movies_are_drawn_as_often_as_they_should() {
-        let n = 50;
-        let popularity = Popularity::new(&mut Stream::new(1, "popularity"), n);
-        let mut by_rank: Vec<u32> = (0..n as u32).collect();
-        Stream::new(1, "popularity").shuffle(&mut by_rank);
-        let weight = |rank: usize| (rank as f64 + 60.0).powf(-1.35);
-        let sum: f64 = (0..n).map(weight).sum();
-        let draws = 400_000;
-        let mut counts = vec![0u32; n];
-        let mut stream = Stream::new(2, "draws");
-        (0..draws).for_each(|_| counts[popularity.draw(&mut stream) as usize] += 1);
-        let chi2: f64 = (0..n)
-            .map(|rank| {
-                let expected = weight(rank) / sum * f64::from(draws);
-                (f64::from(counts[by_rank[rank] as usize]) - expected).powi(2) / expected
-            })
-            .sum();
-        // 99.99th percentile of chi-square with 49 degrees of freedom.
-        assert!(chi2 < 94.0, "{chi2}");
     }
 }

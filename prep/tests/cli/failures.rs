@@ -198,6 +198,9 @@ fn wrong_usage_is_told_with_the_rule() {
             "--ratings: 43 is more than --users times --movies, 42, and no pair is rated twice",
         ),
         ("generate movielens --users 0", "--users: 0 is not in 1..=100000000"),
+        ("generate criteo --rows 0", "--rows: 0 is not in 1..=10000000000"),
+        ("generate criteo --rows 10000000001", "--rows: 10000000001 is not in 1..=10000000000"),
+        ("generate criteo --threads 0", "--threads: 0 is not in 1..=1024"),
     ] {
         sandbox.prep(args).failed(2, message);
     }
@@ -235,6 +238,7 @@ fn a_disk_that_fills_up_leaves_no_dataset() {
         ("movielens ratings.csv -o disk/out", "no space left to write"),
         ("movielens ratings.csv -o out --temp-dir disk", "error: disk: could not write temporary data"),
         ("generate movielens -o disk/ratings.csv", "error: disk/ratings.csv: could not be written"),
+        ("generate criteo -o disk/clicks.tsv", "error: disk/clicks.tsv: could not be written"),
     ] {
         let ran = match small_disk(&format!("{prep} {args}")) {
             Ok(ran) if ran.status.code() != Some(99) => ran,

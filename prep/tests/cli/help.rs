@@ -29,7 +29,9 @@ fn every_example_runs_as_printed() {
         ("", &examples::PREP[..]),
         ("movielens", &examples::MOVIELENS),
         ("criteo", &examples::CRITEO),
-        ("generate movielens", &examples::GENERATE),
+        ("generate", &examples::GENERATE),
+        ("generate movielens", &examples::GENERATE_MOVIELENS),
+        ("generate criteo", &examples::GENERATE_CRITEO),
     ] {
         let sandbox = sandbox_for_examples();
         let help = sandbox.prep(&format!("{command} --help")).stdout;
@@ -67,7 +69,7 @@ fn without_a_command_there_is_help() {
 fn completions_know_every_flag() {
     let sandbox = Sandbox::new();
     let script = sandbox.prep("completions bash").stdout;
-    for command in ["movielens", "criteo", "generate movielens"] {
+    for command in ["movielens", "criteo", "generate movielens", "generate criteo"] {
         let help = sandbox.prep(&format!("{command} --help")).stdout;
         let flags = help.split_whitespace().filter(|w| w.starts_with("--") && w.len() > 2);
         let flags: Vec<&str> = flags.map(|w| w.trim_end_matches([',', '.', ')'])).collect();

@@ -6,5 +6,6 @@ mod criteo;
 mod datasets;
 mod failures;
 mod generated;
+mod generated_criteo;
 mod help;
 mod sandbox;
