@@ -268,3 +268,67 @@ fn differences(input: &mut &[u8], count: usize, out: &mut Vec<u32>) -> Result<()
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clicks::write::pack;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn packed_numbers_come_back(width in 0u32..=32, numbers in proptest::collection::vec(any::<u32>(), 0..200)) {
+            let numbers: Vec<u32> =
+                numbers.into_iter().map(|n| if width == 0 { 0 } else { n >> (32 - width) }).collect();
+            let mut packed = Vec::new();
+            pack(&numbers, width, numbers.len(), &mut packed);
+            prop_assert_eq!(packed.len(), (numbers.len() * width as usize).div_ceil(8));
+            let mut found = vec![7];
+            unpack(&packed, width, numbers.len(), &mut found, |number| number);
+            prop_assert_eq!(&found[1..], &numbers[..]);
+        }
+
+        #[test]
+        fn anything_is_read_or_refused(body: Vec<u8>, count in 0usize..300, rle: bool) {
+            let mut scratch = Scratch { dictionary: vec![1, 2, 3], ..Scratch::default() };
+            let body = Bytes::from(body);
+            if scratch.read_levels(&body, count, Encoding::RLE).is_ok() {
+                prop_assert!(scratch.levels.is_empty() || scratch.levels.len() == count);
+            }
+            let encoding = if rle { Encoding::RLE_DICTIONARY } else { Encoding::DELTA_BINARY_PACKED };
+            if scratch.read_values(&body, count, encoding, true).is_ok() {
+                prop_assert_eq!(scratch.values.len(), count);
+            }
+        }
+    }
+
+    #[test]
+    fn runs_need_not_end_with_a_byte() {
+        // Three levels 1, eight levels of the bits 10110010 from the least significant one on, two levels 0.
+        let runs = [3 << 1, 1, (1 << 1) | 1, 0b1011_0010, 2 << 1, 0];
+        let body = [&6u32.to_le_bytes()[..], &runs, b"rest"].concat();
+        let mut scratch = Scratch::default();
+        let rest = scratch.read_levels(&Bytes::from(body), 13, Encoding::RLE).unwrap();
+        assert_eq!(scratch.levels, [1, 1, 1, 0, 1, 0, 0, 1, 1, 0, 1, 0, 0]);
+        assert_eq!(rest, b"rest"[..]);
+
+        // Indices of two bits: five times 2, then 3 2 1 0 and padding.
+        let indices = [2, 5 << 1, 2, (1 << 1) | 1, 0b00_01_10_11, 0];
+        scratch.dictionary = vec![10, 11, 12, 13];
+        scratch.read_values(&indices, 9, Encoding::RLE_DICTIONARY, true).unwrap();
+        assert_eq!(scratch.values, [12, 12, 12, 12, 12, 13, 12, 11, 10]);
+        scratch.dictionary.pop();
+        let found = scratch.read_values(&indices, 9, Encoding::RLE_DICTIONARY, true).unwrap_err();
+        assert_eq!(found, "an index is not in the dictionary");
+    }
+
+    #[test]
+    fn differences_are_those_of_the_format() {
+        // The example of the format's description: 7 5 3 1 2 3 4 5, differences -2 -2 -2 1 1 1 1, the least is -2.
+        let packed = [0b1100_0000, 0b1111_1111, 0, 0, 0, 0, 0, 0];
+        let page = [&[0x80, 1, 4, 8, 14, 3, 2, 0, 0, 0][..], &packed].concat();
+        let mut found = Vec::new();
+        differences(&mut &page[..], 8, &mut found).unwrap();
+        assert_eq!(found, [7, 5, 3, 1, 2, 3, 4, 5]);
+    }
+}

@@ -207,7 +207,7 @@ struct Dictionary {
 }
 
 impl Dictionary {
-    /// Finds the distinct values of `column`. Whether they are at most `limit`, and any.
+    /// Finds the distinct values of `column`. Whether there are any, and at most `limit` as far as can be told.
     fn build(&mut self, column: &[u32], limit: usize) -> bool {
         self.taken.drain(..).for_each(|slot| self.slots[slot as usize] = 0);
         self.values.clear();
@@ -216,29 +216,38 @@ impl Dictionary {
         if self.slots.len() < 1 << log2_slots {
             self.slots = vec![0; 1 << log2_slots];
         }
-        let slots = &mut self.slots[..1 << log2_slots];
-        for &value in column {
+        // More of it in the first quarter than this, and it will be full long before the end.
+        let (begin, rest) = column.split_at(column.len() / 4);
+        self.add(begin, limit * 3 / 5, log2_slots) && self.add(rest, limit, log2_slots) && !column.is_empty()
+    }
+
+    /// Adds `column`, as long as there are at most `limit` distinct values; whether there are.
+    fn add(&mut self, column: &[u32], limit: usize, log2_slots: u32) -> bool {
+        let Self { values, indices, slots, taken } = self;
+        let slots = &mut slots[..1 << log2_slots];
+        let first = indices.len();
+        indices.resize(first + column.len(), 0);
+        for (index, &value) in indices[first..].iter_mut().zip(column) {
             // Fibonacci hashing (Knuth, The Art of Computer Programming, volume 3, section 6.4).
             let mut slot = (u64::from(value).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - log2_slots)) as usize;
-            let index = loop {
+            *index = loop {
                 let found = slots[slot];
+                if (found >> 32) as u32 == value && found as u32 != 0 {
+                    break found as u32 - 1;
+                }
                 if found as u32 == 0 {
-                    if self.values.len() == limit {
+                    if values.len() >= limit {
                         return false;
                     }
-                    self.values.push(value);
-                    self.taken.push(slot as u32);
-                    slots[slot] = (u64::from(value) << 32) | self.values.len() as u64;
-                    break self.values.len() as u32 - 1;
-                }
-                if (found >> 32) as u32 == value {
-                    break found as u32 - 1;
+                    values.push(value);
+                    taken.push(slot as u32);
+                    slots[slot] = (u64::from(value) << 32) | values.len() as u64;
+                    break values.len() as u32 - 1;
                 }
                 slot = (slot + 1) & (slots.len() - 1);
             };
-            self.indices.push(index);
         }
-        !self.values.is_empty()
+        true
     }
 
     fn write_indices(&self, out: &mut Vec<u8>) {
@@ -271,7 +280,7 @@ fn write_plain(values: &[u32], out: &mut Vec<u8>) {
 }
 
 /// Puts `values` one behind the other, `width` bits each, least significant bit first, and zeros up to `count` values.
-fn pack(values: &[u32], width: u32, count: usize, out: &mut Vec<u8>) {
+pub(super) fn pack(values: &[u32], width: u32, count: usize, out: &mut Vec<u8>) {
     let end = out.len() + (count * width as usize).div_ceil(8);
     let (mut bits, mut held) = (0u64, 0);
     for &value in values {
