@@ -126,7 +126,7 @@ fn varied(form: Form, n: usize) -> ClickRows {
     let kept = |row: usize, column: usize| match column % 6 {
         0 => true,
         1 => row != n / 2,
-        2 => row % 3 == 0,
+        2 => row.is_multiple_of(3),
         3 => row > n / 4,
         4 => false,
         _ => row % 64 < 50,
