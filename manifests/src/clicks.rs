@@ -1,22 +1,27 @@
 //! Rows of click logs to and from Parquet: `label: f32`, `I1..I13: f32`, and for sparse rows `C1..C26: u32`.
 //!
-//! The columns go straight between vectors and the file, as in [`crate::ratings`]. A missing value is null in the file and a
+//! The columns go straight between vectors and pages (`write`, `read`): both are in the training loop. A missing value is null in the file and a
 //! mark in the vectors ([`MISSING_NUMBER`], [`MISSING_BUCKET`]), so that all columns have the same length.
+
+mod read;
+mod write;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
-use parquet::basic::{Compression, Encoding, LogicalType, Repetition, Type as PhysicalType};
-use parquet::column::reader::ColumnReader;
+use parquet::basic::{LogicalType, Repetition, Type as PhysicalType};
 use parquet::data_type::{FloatType, Int32Type};
 use parquet::errors::ParquetError;
-use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
+use parquet::file::properties::WriterProperties;
 use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
-use parquet::schema::types::{SchemaDescriptor, Type};
+use parquet::schema::types::{SchemaDescPtr, SchemaDescriptor, Type};
 use schemas::clicks::{N_CATEGORICAL, N_NUMERIC};
 use schemas::dataset::Layout;
+
+use read::Scratch;
+use write::{FileWriter, Otherwise};
 
 /// Stands for a number that is not there.
 pub const MISSING_NUMBER: f32 = f32::NAN;
@@ -103,43 +108,92 @@ fn schema(form: Form) -> Arc<Type> {
     Arc::new(Type::group_type_builder("clicks").with_fields(fields).build().expect("the schema is fixed"))
 }
 
-/// A dictionary of more distinct values than this saves nothing; the writer then goes on with plain values.
-const DICTIONARY_VALUES: usize = 4096;
-
-static PROPERTIES: LazyLock<Arc<WriterProperties>> = LazyLock::new(|| {
-    Arc::new(
-        WriterProperties::builder()
-            .set_writer_version(WriterVersion::PARQUET_1_0)
-            .set_created_by("gristmill".to_owned())
-            .set_compression(Compression::UNCOMPRESSED)
-            .set_statistics_enabled(EnabledStatistics::None)
-            .set_offset_index_disabled(true)
-            .set_encoding(Encoding::PLAIN)
-            .set_dictionary_enabled(true)
-            .set_dictionary_page_size_limit(DICTIONARY_VALUES * size_of::<f32>())
-            .build(),
-    )
-});
+/// One for each form of rows.
+fn schema_of(form: Form) -> SchemaDescPtr {
+    static SCHEMAS: LazyLock<[SchemaDescPtr; 4]> = LazyLock::new(|| {
+        [(false, None), (true, None), (false, Some(1)), (true, Some(1))]
+            .map(|(labelled, n_buckets)| Arc::new(SchemaDescriptor::new(schema(Form { labelled, n_buckets }))))
+    });
+    Arc::clone(&SCHEMAS[usize::from(form.labelled) + 2 * usize::from(form.is_sparse())])
+}
 
 /// The rows as a Parquet file with one row group. Equal rows give equal bytes.
 ///
 /// # Panics
-/// When a column is not as long as the rows are many.
+/// When a column is not as long as the rows are many, or there are more than `u32::MAX` rows.
 #[must_use]
 pub fn encode(form: Form, rows: &ClickRows) -> Vec<u8> {
-    encode_with(form, rows, Arc::clone(&PROPERTIES))
+    check_lengths(form, rows);
+    let encode = || {
+        let mut file = FileWriter::new(schema_of(form), rows.len)?;
+        if form.labelled {
+            file.column(&rows.labels, Otherwise::Plain)?;
+        }
+        rows.numbers.iter().try_for_each(|column| file.column(column, Otherwise::Plain))?;
+        let otherwise = Otherwise::of_numbers_below(form.n_buckets.unwrap_or(0));
+        let buckets = rows.buckets.iter().take(form.categorical());
+        buckets.into_iter().try_for_each(|column| file.column(column, otherwise))?;
+        file.finish()
+    };
+    encode().expect("writing Parquet to memory does not fail")
 }
 
-/// As [`encode`], with other properties: for the benchmark that chose them.
+fn check_lengths(form: Form, rows: &ClickRows) {
+    let fits = |present: bool, len: usize| len == if present { rows.len } else { 0 };
+    assert!(u32::try_from(rows.len).is_ok(), "the rows can be counted");
+    assert!(fits(form.labelled, rows.labels.len()), "the labels fit the form");
+    assert!(rows.numbers.iter().all(|column| fits(true, column.len())), "the numbers fit the form");
+    assert!(rows.buckets.iter().all(|column| fits(form.is_sparse(), column.len())), "the buckets fit the form");
+}
+
+/// A cell of a column: 32 bits, or nothing.
+trait Cell: Copy {
+    /// The mark of nothing.
+    const MISSING: Self;
+    fn is_missing(self) -> bool;
+    fn to_bits(self) -> u32;
+    fn from_bits(bits: u32) -> Self;
+}
+
+impl Cell for f32 {
+    const MISSING: Self = MISSING_NUMBER;
+
+    fn is_missing(self) -> bool {
+        self.is_nan()
+    }
+
+    fn to_bits(self) -> u32 {
+        self.to_bits()
+    }
+
+    fn from_bits(bits: u32) -> Self {
+        Self::from_bits(bits)
+    }
+}
+
+impl Cell for u32 {
+    const MISSING: Self = MISSING_BUCKET;
+
+    fn is_missing(self) -> bool {
+        self == MISSING_BUCKET
+    }
+
+    fn to_bits(self) -> u32 {
+        self
+    }
+
+    fn from_bits(bits: u32) -> Self {
+        bits
+    }
+}
+
+/// As [`encode`], but by Parquet's own writer with `properties`: for the benchmark that chose the encodings.
 ///
 /// # Panics
 /// As [`encode`].
 #[must_use]
 pub fn encode_with(form: Form, rows: &ClickRows, properties: Arc<WriterProperties>) -> Vec<u8> {
-    let fits = |present: bool, len: usize| len == if present { rows.len } else { 0 };
-    assert!(fits(form.labelled, rows.labels.len()), "the labels fit the form");
-    assert!(rows.numbers.iter().all(|column| fits(true, column.len())), "the numbers fit the form");
-    assert!(rows.buckets.iter().all(|column| fits(form.is_sparse(), column.len())), "the buckets fit the form");
+    check_lengths(form, rows);
     write(form, rows, properties).expect("writing Parquet to memory does not fail")
 }
 
@@ -221,19 +275,22 @@ fn read(form: Form, bytes: Bytes, rows: &mut ClickRows) -> Result<(), String> {
     let metadata = file.metadata().file_metadata();
     check_columns(form, metadata.schema_descr())?;
     let n_rows = usize::try_from(metadata.num_rows()).map_err(|e| e.to_string())?;
-    let (mut levels, mut signed) = (Vec::new(), Vec::new());
+    let mut scratch = Scratch::default();
     for g in 0..file.num_row_groups() {
         let group = file.get_row_group(g).map_err(unreadable)?;
-        let mut columns = 0..;
-        let mut column = || Column { group: &*group, index: columns.next().expect("columns are few") };
+        let mut columns = Columns { group: &*group, next: 0, scratch: &mut scratch };
+        let finite = |x: u32| f32::from_bits(x).is_finite();
+        let not_finite = |x: u32| format!("{}, not a finite number", f32::from_bits(x));
         if form.labelled {
-            column().floats(&mut levels, &mut rows.labels)?;
+            columns.read(false, &mut rows.labels, finite, not_finite)?;
         }
         for out in &mut rows.numbers {
-            column().floats(&mut levels, out)?;
+            columns.read(form.is_sparse(), out, finite, not_finite)?;
         }
+        let n_buckets = form.n_buckets.unwrap_or(0);
         for out in rows.buckets.iter_mut().take(form.categorical()) {
-            column().buckets(form.n_buckets.unwrap_or(0), &mut levels, &mut signed, out)?;
+            let beyond = |b: u32| format!("{b}, not below the number of buckets, {n_buckets}");
+            columns.read(true, out, |b| b < n_buckets, beyond)?;
         }
     }
     rows.len = n_rows;
@@ -244,108 +301,47 @@ fn read(form: Form, bytes: Bytes, rows: &mut ClickRows) -> Result<(), String> {
     if !complete {
         return Err(format!("the footer promises {n_rows} rows, the columns do not hold them"));
     }
-    match rows.labels.iter().position(|&x| x != 0.0 && x != 1.0) {
-        Some(row) => Err(format!("row {row}: the label {} is neither 0 nor 1", rows.labels[row])),
-        None => Ok(()),
+    if rows.labels.iter().fold(true, |fits, &x| fits & ((x == 0.0) | (x == 1.0))) {
+        return Ok(());
     }
+    let row = rows.labels.iter().position(|&x| x != 0.0 && x != 1.0).expect("a label is neither");
+    Err(format!("row {row}: the label {} is neither 0 nor 1", rows.labels[row]))
 }
 
 fn unreadable(error: ParquetError) -> String {
     format!("not a readable Parquet file: {error}")
 }
 
-/// A column of one row group.
-struct Column<'a> {
+/// The columns of one row group, one after the other.
+struct Columns<'a> {
     group: &'a dyn RowGroupReader,
-    index: usize,
+    next: usize,
+    scratch: &'a mut Scratch,
 }
 
-impl Column<'_> {
-    fn rows(&self) -> Result<usize, String> {
-        usize::try_from(self.group.metadata().num_rows()).map_err(|e| e.to_string())
-    }
-
-    /// Whether values may be missing, and the name.
-    fn description(&self) -> (bool, String) {
-        let description = self.group.metadata().schema_descr().column(self.index);
-        (description.max_def_level() > 0, description.name().to_owned())
-    }
-
-    /// Appends the values, which must be finite.
-    fn floats(&self, levels: &mut Vec<i16>, out: &mut Vec<f32>) -> Result<(), String> {
-        let (optional, name) = self.description();
-        let ColumnReader::FloatColumnReader(mut reader) =
-            self.group.get_column_reader(self.index).map_err(unreadable)?
-        else {
-            return Err(format!("column `{name}` is not FLOAT"));
-        };
-        let start = out.len();
-        levels.clear();
-        reader.read_records(self.rows()?, optional.then_some(&mut *levels), None, out).map_err(unreadable)?;
-        // Without an early way out, so that it is done many values at a time; which one it is matters only if there is one.
-        if !out[start..].iter().fold(true, |finite, x| finite & x.is_finite()) {
-            let value = out[start..].iter().position(|x| !x.is_finite()).expect("one is not finite");
-            let (row, x) = (start + row_of(value, levels), out[start + value]);
-            return Err(format!("row {row}: {name} is {x}, not a finite number"));
-        }
-        spread(start, levels, out, MISSING_NUMBER);
-        Ok(())
-    }
-
-    /// Appends the values, which must be below `n_buckets`.
-    fn buckets(
-        &self,
-        n_buckets: u32,
-        levels: &mut Vec<i16>,
-        signed: &mut Vec<i32>,
-        out: &mut Vec<u32>,
+impl Columns<'_> {
+    /// Appends the cells of the next column, whose values must be `allowed`; `problem` says why one is not.
+    fn read<C: Cell>(
+        &mut self,
+        optional: bool,
+        out: &mut Vec<C>,
+        allowed: impl Fn(u32) -> bool,
+        problem: impl Fn(u32) -> String,
     ) -> Result<(), String> {
-        let (_, name) = self.description();
-        let ColumnReader::Int32ColumnReader(mut reader) =
-            self.group.get_column_reader(self.index).map_err(unreadable)?
-        else {
-            return Err(format!("column `{name}` is not INT32"));
-        };
-        let start = out.len();
-        levels.clear();
-        signed.clear();
-        reader.read_records(self.rows()?, Some(&mut *levels), None, signed).map_err(unreadable)?;
-        out.extend(signed.iter().map(|b| b.cast_unsigned()));
-        if out[start..].iter().fold(0, |most, &b| most.max(b)) >= n_buckets
-            && let Some(value) = out[start..].iter().position(|&b| b >= n_buckets)
-        {
-            let (row, b) = (start + row_of(value, levels), out[start + value]);
-            return Err(format!("row {row}: {name} is {b}, not below the number of buckets, {n_buckets}"));
-        }
-        spread(start, levels, out, MISSING_BUCKET);
-        Ok(())
-    }
-}
-
-/// The row of value number `value`.
-fn row_of(value: usize, levels: &[i16]) -> usize {
-    if levels.is_empty() {
-        return value;
-    }
-    let mut rows = levels.iter().enumerate().filter(|(_, level)| **level != 0).map(|(row, _)| row);
-    rows.nth(value).unwrap_or(value)
-}
-
-/// Puts the values from `start` on where their levels say, and `missing` between them.
-fn spread<T: Copy>(start: usize, levels: &[i16], out: &mut Vec<T>, missing: T) {
-    let mut from = out.len();
-    if from - start >= levels.len() {
-        return;
-    }
-    out.resize(start + levels.len(), missing);
-    // From the end, so that a value never lands on one that is still to be moved.
-    for (row, &level) in levels.iter().enumerate().rev() {
-        out[start + row] = if level == 0 {
-            missing
-        } else {
-            from -= 1;
-            out[from]
-        };
+        let metadata = self.group.metadata();
+        let n_rows = usize::try_from(metadata.num_rows()).map_err(|e| e.to_string())?;
+        let pages = self.group.get_column_page_reader(self.next).map_err(unreadable)?;
+        let name = |index| metadata.column(index).column_descr().name();
+        let index = self.next;
+        self.next += 1;
+        read::column(pages, optional, n_rows, self.scratch, out, |values| {
+            // Without an early way out, so that it is done many values at a time; which one it is matters only if there is one.
+            if values.iter().fold(true, |all, &bits| all & allowed(bits)) {
+                return None;
+            }
+            let value = values.iter().position(|&bits| !allowed(bits)).expect("one is not allowed");
+            Some((value, format!("{} is {}", name(index), problem(values[value]))))
+        })
     }
 }
 
@@ -376,120 +372,4 @@ fn check_columns(form: Form, schema: &SchemaDescriptor) -> Result<(), String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    /// Equal to the bit, so that the mark of a missing number equals itself.
-    pub(super) fn bits(rows: &ClickRows) -> (usize, Vec<Vec<u32>>) {
-        let floats = |column: &Vec<f32>| column.iter().map(|x| x.to_bits()).collect();
-        let numbers = rows.numbers.iter().map(floats);
-        (rows.len, [floats(&rows.labels)].into_iter().chain(numbers).chain(rows.buckets.iter().cloned()).collect())
-    }
-
-    /// Rows made of `cells`, 40 a row; one in four is missing where it may be.
-    fn rows(form: Form, cells: &[u32]) -> ClickRows {
-        let mut rows = ClickRows::default();
-        for cells in cells.chunks_exact(40) {
-            rows.len += 1;
-            if form.labelled {
-                rows.labels.push((cells[0] % 2) as f32);
-            }
-            let missing = |cell: u32| form.is_sparse() && cell.is_multiple_of(4);
-            for (column, &cell) in rows.numbers.iter_mut().zip(&cells[1..14]) {
-                column.push(if missing(cell) { MISSING_NUMBER } else { cell.cast_signed() as f32 / 1e3 });
-            }
-            if let Some(n) = form.n_buckets {
-                for (column, &cell) in rows.buckets.iter_mut().zip(&cells[14..]) {
-                    column.push(if missing(cell) { MISSING_BUCKET } else { cell % n });
-                }
-            }
-        }
-        rows
-    }
-
-    fn forms() -> impl Iterator<Item = Form> {
-        let n_buckets = [None, Some(7), Some(u32::MAX)];
-        n_buckets.into_iter().flat_map(|n_buckets| [false, true].map(|labelled| Form { labelled, n_buckets }))
-    }
-
-    proptest! {
-        #[test]
-        fn decoding_gives_back_what_was_encoded(cells in proptest::collection::vec(any::<u32>(), 0..4000)) {
-            for form in forms() {
-                let rows = rows(form, &cells);
-                let bytes = encode(form, &rows);
-                prop_assert_eq!(&bytes, &encode(form, &rows));
-                let mut found = tests::rows(form, &[1; 120]);
-                decode(form, Bytes::from(bytes), &mut found).unwrap();
-                prop_assert_eq!(bits(&found), bits(&rows));
-            }
-        }
-    }
-
-    #[test]
-    fn columns_with_many_values_come_back() {
-        let cells: Vec<u32> = (0..40 * 20_000u32).map(|i| i.wrapping_mul(0x9E37_79B9).rotate_left(13)).collect();
-        let form = Form { labelled: true, n_buckets: Some(1_000_000) };
-        let rows = rows(form, &cells);
-        let mut found = ClickRows::default();
-        decode(form, Bytes::from(encode(form, &rows)), &mut found).unwrap();
-        assert_eq!(bits(&found), bits(&rows));
-    }
-
-    #[test]
-    fn what_breaks_a_rule_is_refused_with_row_and_rule() {
-        let form = Form { labelled: true, n_buckets: Some(10) };
-        let cells: Vec<u32> = (0..400).collect();
-        let refused = |change: &dyn Fn(&mut ClickRows)| {
-            let mut rows = rows(form, &cells);
-            change(&mut rows);
-            decode(form, Bytes::from(encode(form, &rows)), &mut ClickRows::default()).unwrap_err()
-        };
-        assert_eq!(refused(&|rows| rows.labels[3] = 0.5), "row 3: the label 0.5 is neither 0 nor 1");
-        assert_eq!(refused(&|rows| rows.labels[9] = f32::NAN), "row 9: label is NaN, not a finite number");
-        assert_eq!(refused(&|rows| rows.numbers[12][7] = f32::INFINITY), "row 7: I13 is inf, not a finite number");
-        assert_eq!(refused(&|rows| rows.buckets[25][9] = 10), "row 9: C26 is 10, not below the number of buckets, 10");
-        let found = decode(form, Bytes::from_static(b"PAR1"), &mut ClickRows::default()).unwrap_err();
-        assert!(found.starts_with("not a readable Parquet file: "), "{found}");
-        let bytes = Bytes::from(encode(form, &rows(form, &cells)));
-        let read_as = |other: Form| decode(other, bytes.clone(), &mut ClickRows::default()).unwrap_err();
-        assert_eq!(
-            read_as(Form { labelled: false, ..form }),
-            "column 1 is `label: FLOAT`, not the required `I1: FLOAT optional`"
-        );
-        assert_eq!(
-            read_as(Form { n_buckets: None, ..form }),
-            "column 2 is `I1: FLOAT optional`, not the required `I1: FLOAT`"
-        );
-        let dense = Form { labelled: true, n_buckets: None };
-        let bytes = Bytes::from(encode(dense, &rows(dense, &cells)));
-        let found = decode(Form { labelled: true, n_buckets: None }, bytes.clone(), &mut ClickRows::default());
-        assert_eq!(found, Ok(()));
-    }
-
-    #[test]
-    fn a_null_between_damaged_values_does_not_shift_the_row() {
-        let form = Form { labelled: false, n_buckets: Some(10) };
-        let mut rows = rows(form, &(1..=400).collect::<Vec<_>>());
-        rows.numbers[0] = vec![MISSING_NUMBER; 10];
-        rows.numbers[0][8] = f32::NEG_INFINITY;
-        let found = decode(form, Bytes::from(encode(form, &rows)), &mut ClickRows::default()).unwrap_err();
-        assert_eq!(found, "row 8: I1 is -inf, not a finite number");
-    }
-
-    #[test]
-    fn damaged_files_are_refused_or_read_but_never_panic() {
-        let form = Form { labelled: true, n_buckets: Some(10) };
-        let whole = encode(form, &rows(form, &(0..200).collect::<Vec<_>>()));
-        for position in 0..whole.len() {
-            for flip in [1, 0x80, 0xff] {
-                let mut bytes = whole.clone();
-                bytes[position] ^= flip;
-                let _ = decode(form, Bytes::from(bytes), &mut ClickRows::default());
-            }
-            let cut = decode(form, Bytes::copy_from_slice(&whole[..position]), &mut ClickRows::default());
-            assert!(cut.unwrap_err().starts_with("not a readable Parquet file"));
-        }
-    }
-}
+mod tests;

@@ -1,5 +1,7 @@
 //! What can be typed. Nothing is read or resolved here.
 
+use std::path::PathBuf;
+
 use clap::{Parser, Subcommand};
 use reporting::Shell;
 use schemas::exit::EXIT_CODES_HELP;
@@ -49,6 +51,10 @@ pub struct Cli {
     /// Threads to work with; the result does not depend on it [default: all processors].
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
+
+    /// Folder for temporary data, 160 bytes for each sparse row, 56 for a dense one [default: the system's].
+    #[arg(long, value_name = "FOLDER")]
+    pub temp_dir: Option<PathBuf>,
 
     #[command(flatten)]
     #[expect(missing_docs, reason = "a comment here would become help text of the whole command")]

@@ -59,6 +59,17 @@ pub enum Error {
     /// A signal arrived.
     #[error(transparent)]
     Stopped(#[from] Stopped),
+    /// Temporary data could not be written or read.
+    #[error("{folder}: could not {action} temporary data")]
+    Temporary {
+        /// The folder of temporary data.
+        folder: String,
+        /// The attempted action, in the infinitive.
+        action: &'static str,
+        /// The system's words.
+        #[source]
+        source: std::io::Error,
+    },
     /// The operating system refused threads or signal handlers.
     #[error("the operating system refused {what}")]
     System {
@@ -85,15 +96,23 @@ impl Explain for Error {
             Self::Differs { .. } | Self::Occupied { .. } => ErrorKind::Conflict,
             Self::Stored(error) => error.kind(),
             Self::Stopped(stopped) => stopped.kind(),
+            Self::Temporary { source, .. } => match source.kind() {
+                std::io::ErrorKind::PermissionDenied
+                | std::io::ErrorKind::ReadOnlyFilesystem
+                | std::io::ErrorKind::NotADirectory
+                | std::io::ErrorKind::NotFound => ErrorKind::Config,
+                _ => ErrorKind::Unavailable,
+            },
             Self::System { .. } => ErrorKind::Unavailable,
         }
     }
 
     fn fix(&self) -> Option<String> {
         match self {
-            Self::NoDataset { .. } => {
-                Some("make one with `prep movielens`, or name its folder: `shard FOLDER --batch N`".to_owned())
-            }
+            Self::NoDataset { .. } => Some(
+                "make one with `prep criteo` or `prep movielens`, or name its folder: `shard FOLDER --batch N`"
+                    .to_owned(),
+            ),
             Self::SeveralDatasets { choices } => Some(format!("name one of them: `shard {} --batch N`", choices[0])),
             Self::NoRows { .. } => Some("prepare it anew from an input with rows, or hold out less".to_owned()),
             Self::TooManyRows { .. } => Some("split the dataset".to_owned()),
@@ -102,6 +121,7 @@ impl Explain for Error {
             }
             Self::Stored(error) => error.fix(),
             Self::Stopped(stopped) => stopped.fix(),
+            Self::Temporary { .. } => Some("free some space, or name another folder with `--temp-dir`".to_owned()),
             Self::System { .. } => Some("try fewer `--threads`, or run the command again".to_owned()),
         }
     }

@@ -1,14 +1,16 @@
 //! Shuffles a prepared dataset into mini-batches and writes the manifest that `train` reads.
 //!
 //! * [`cli`]: what can be typed. [`plan`]: flags resolved into a checked plan.
-//! * `read`: parts, each read once, every row put where it belongs. `shuffle`: where that is.
-//! * `batches`: cut, sorted (`sort`) and written. `existing`: what is already there.
+//! * `shuffle`: where every row belongs. `existing`: what is already there.
+//! * Ratings are held in memory, 12 bytes each. `read`: parts, each read once. `batches`: cut, sorted (`sort`) and written.
+//! * `clicks`: click rows are too many for that and go through a temporary file.
 //!
-//! All rows are held in memory, 12 bytes each. How rows are stored and committed is in the crate `manifests`; what they
+//! How rows are stored and committed is in the crate `manifests`; what they
 //! mean for a model is not known here.
 
 mod batches;
 pub mod cli;
+mod clicks;
 mod error;
 mod existing;
 pub mod plan;
@@ -18,11 +20,12 @@ mod sort;
 
 use std::time::Instant;
 
+use manifests::clicks::Form;
 use manifests::commit::{Staging, generation};
 use manifests::digest::digest;
 use manifests::load;
 use reporting::{Console, count};
-use schemas::dataset::{Digest, Object};
+use schemas::dataset::{Digest, Layout, Object};
 use schemas::manifest::{self, Manifest};
 use schemas::report::ShardReport;
 
@@ -105,14 +108,29 @@ fn set(
     order: Order,
     console: &Console,
 ) -> Result<Vec<Object>, Error> {
-    let layout = plan.dataset.descriptor.layout.ratings().expect("the plan refuses other kinds");
+    let batch_rows = usize::try_from(plan.shuffle.batch_rows).expect("batches are bounded by the command line");
+    let layout = match &plan.dataset.descriptor.layout {
+        Layout::Ratings(layout) => layout,
+        other @ (Layout::Dense(_) | Layout::Sparse(_)) => {
+            let rows = clicks::Rows {
+                place: &plan.dataset.place,
+                named_by: &plan.descriptor,
+                form: Form::of(other).expect("the layout is one of click rows"),
+                parts,
+                temp_dir: &plan.temp_dir,
+                batch_rows,
+            };
+            return clicks::write(rows, order, console, |batch, bytes, rows| {
+                Ok(staging.put(&format!("{prefix}-{batch:06}.parquet"), bytes, rows)?)
+            });
+        }
+    };
     let total = Some(parts.iter().map(|part| part.rows).sum());
     let progress = console.progress("reading", total, "rows");
     let rows = read::rows(plan, layout, parts, order, &progress);
     progress.finish();
     let rows = rows?;
     let progress = console.progress("writing", total, "rows");
-    let batch_rows = usize::try_from(plan.shuffle.batch_rows).expect("batches are bounded by the command line");
     let batches = batches::write(staging, prefix, &rows, batch_rows, layout, &progress);
     progress.finish();
     batches

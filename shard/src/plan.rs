@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use manifests::load::{self, Dataset};
 use manifests::place::Place;
-use schemas::dataset::DESCRIPTOR_KEY;
+use schemas::dataset::{DESCRIPTOR_KEY, Layout};
 use schemas::manifest::Shuffle;
 
 use crate::Error;
@@ -38,6 +38,8 @@ pub struct Plan {
     pub replace: bool,
     /// Threads to work with.
     pub threads: usize,
+    /// Folder for temporary data.
+    pub temp_dir: PathBuf,
 }
 
 impl Plan {
@@ -55,9 +57,6 @@ impl Plan {
         };
         let dataset = load::dataset(&place)?;
         let descriptor = place.show(DESCRIPTOR_KEY);
-        if dataset.descriptor.layout.ratings().is_none() {
-            return Err(Error::NoRows { place: descriptor });
-        }
         let rows = dataset.descriptor.rows;
         if rows.train == 0 {
             return Err(Error::NoRows { place: descriptor });
@@ -85,13 +84,17 @@ impl Plan {
             shuffle: Shuffle {
                 seed: cli.seed,
                 batch_rows: u64::from(cli.batch.expect("clap requires --batch")),
-                sorted_by: vec!["user".to_owned(), "item".to_owned()],
+                sorted_by: match dataset.descriptor.layout {
+                    Layout::Ratings(_) => vec!["user".to_owned(), "item".to_owned()],
+                    Layout::Dense(_) | Layout::Sparse(_) => Vec::new(),
+                },
             },
             replace: cli.replace,
             threads: match cli.threads {
                 Some(threads) => usize::from(threads),
                 None => std::thread::available_parallelism().map_or(1, usize::from),
             },
+            temp_dir: cli.temp_dir.clone().unwrap_or_else(std::env::temp_dir),
             dataset,
             descriptor,
         })

@@ -1,4 +1,4 @@
-//! Reads prepared parts, each once, and puts every row where it belongs.
+//! Reads prepared parts of ratings, each once, and puts every row where it belongs in memory.
 
 use std::ops::Range;
 
@@ -14,6 +14,9 @@ use crate::shuffle::{Buckets, Row, store};
 
 /// Parts smaller than this are read together, so that the tables of positions stay small beside the rows.
 const GROUP_ROWS: u64 = 1 << 18;
+/// Rows of a bucket, at most on average: small enough to be shuffled in a core's own cache, large enough that scattering
+/// has few destinations.
+const BUCKET_ROWS: usize = 8192;
 
 /// The order that rows are put in.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +38,7 @@ pub(crate) fn rows(
     order: Order,
     progress: &Progress,
 ) -> Result<Vec<Row>, Error> {
-    let groups = groups(parts);
+    let groups = groups(parts, GROUP_ROWS);
     let ranges: Vec<Range<u32>> = groups.iter().map(|(range, _)| range.clone()).collect();
     let n_rows = ranges.last().map_or(0, |last| last.end);
     let mut rows = allocate(n_rows as usize)?;
@@ -50,7 +53,7 @@ pub(crate) fn rows(
             })?;
         }
         Order::Shuffled(seed) => {
-            let buckets = Buckets::new(seed, n_rows);
+            let buckets = Buckets::new(seed, n_rows, BUCKET_ROWS);
             let mut positions = buckets.positions(&ranges);
             groups.par_iter().zip(&mut positions.cursors).try_for_each_init(
                 RatingRows::default,
@@ -70,13 +73,13 @@ pub(crate) fn rows(
     Ok(rows)
 }
 
-/// Consecutive parts that are read together, with the numbers of their rows.
-fn groups(parts: &[Object]) -> Vec<(Range<u32>, &[Object])> {
+/// Consecutive parts of `group_rows` rows or more that are read together, with the numbers of their rows.
+pub(crate) fn groups(parts: &[Object], group_rows: u64) -> Vec<(Range<u32>, &[Object])> {
     let mut groups = Vec::new();
     let (mut first_part, mut first_row, mut row) = (0, 0, 0);
     for (i, part) in parts.iter().enumerate() {
         row += part.rows;
-        if row - first_row >= GROUP_ROWS || i + 1 == parts.len() {
+        if row - first_row >= group_rows || i + 1 == parts.len() {
             let number = |row: u64| u32::try_from(row).expect("the plan refuses more than u32::MAX rows");
             groups.push((number(first_row)..number(row), &parts[first_part..=i]));
             (first_part, first_row) = (i + 1, row);

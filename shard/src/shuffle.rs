@@ -34,10 +34,6 @@ pub(crate) fn load(row: &Row) -> [u32; 3] {
     [0, 1, 2].map(|i| row[i].load(Ordering::Relaxed))
 }
 
-/// Rows of a bucket, at most on average: small enough to be shuffled in a core's own cache, large enough that scattering
-/// has few destinations.
-const BUCKET_ROWS: usize = 8192;
-
 /// Which bucket each of a number of rows goes to.
 #[derive(Debug)]
 pub(crate) struct Buckets {
@@ -55,10 +51,15 @@ pub(crate) struct Positions {
 }
 
 impl Buckets {
-    /// The buckets for `rows` rows.
-    pub(crate) fn new(seed: u64, rows: u32) -> Self {
-        let count = (rows as usize).div_ceil(BUCKET_ROWS).next_power_of_two();
+    /// The buckets for `rows` rows, of `bucket_rows` rows each at most on average.
+    pub(crate) fn new(seed: u64, rows: u32, bucket_rows: usize) -> Self {
+        let count = (rows as usize).div_ceil(bucket_rows).next_power_of_two();
         Self { stream: Stream::new(seed, "shuffle"), log2_count: count.trailing_zeros() }
+    }
+
+    /// How many buckets there are.
+    pub(crate) const fn count(&self) -> usize {
+        1 << self.log2_count
     }
 
     /// The bucket of row number `row`.
@@ -72,14 +73,14 @@ impl Buckets {
         let mut cursors: Vec<Vec<u32>> = groups
             .par_iter()
             .map(|group| {
-                let mut counts = vec![0u32; 1 << self.log2_count];
+                let mut counts = vec![0u32; self.count()];
                 group.clone().for_each(|row| counts[self.of(row)] += 1);
                 counts
             })
             .collect();
-        let mut starts = Vec::with_capacity((1 << self.log2_count) + 1);
+        let mut starts = Vec::with_capacity(self.count() + 1);
         let mut next = 0;
-        for bucket in 0..1 << self.log2_count {
+        for bucket in 0..self.count() {
             starts.push(next);
             for counts in &mut cursors {
                 let count = counts[bucket];
@@ -100,7 +101,12 @@ impl Buckets {
             buckets.push(bucket);
             rest = behind;
         }
-        buckets.into_par_iter().enumerate().for_each(|(b, bucket)| self.stream.at(b as u64).shuffle(bucket));
+        buckets.into_par_iter().enumerate().for_each(|(b, bucket)| self.shuffle_one(b, bucket));
+    }
+
+    /// Shuffles the rows of bucket number `bucket`.
+    pub(crate) fn shuffle_one<T>(&self, bucket: usize, rows: &mut [T]) {
+        self.stream.at(bucket as u64).shuffle(rows);
     }
 }
 
@@ -117,7 +123,7 @@ mod tests {
             groups.push(n..n + size);
             n += size;
         }
-        let buckets = Buckets::new(seed, n);
+        let buckets = Buckets::new(seed, n, 8192);
         let mut positions = buckets.positions(&groups);
         let mut rows = vec![u32::MAX; n as usize];
         for (g, group) in groups.into_iter().enumerate() {

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test a failure to set up is a failure of the test")]
 
+#[path = "support/clicks.rs"]
+mod click_support;
+mod clicks;
 mod support;
 
 use std::collections::BTreeMap;
@@ -519,7 +522,7 @@ fn completions_name_every_flag() {
     let output = shard(Path::new("."), &["completions", "bash"]);
     let script = String::from_utf8(output.stdout).unwrap();
     for flag in
-        ["--batch", "--out", "--manifest", "--seed", "--replace", "--threads", "--quiet", "--progress", "--color"]
+        ["--batch", "--out", "--manifest", "--seed", "--replace", "--threads", "--temp-dir", "--quiet", "--progress"]
     {
         assert!(script.contains(flag), "{flag}");
     }

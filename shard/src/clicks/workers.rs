@@ -1,0 +1,47 @@
+//! Work shared between threads that keep their buffers. Items are taken in order, so files are read nearly in order.
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::Error;
+
+/// The buffers of every thread.
+pub(super) struct Workers<S> {
+    states: Vec<S>,
+}
+
+impl<S: Send> Workers<S> {
+    /// One state for each thread of the current pool.
+    pub(super) fn new(state: impl Fn() -> S) -> Self {
+        Self { states: (0..rayon::current_num_threads()).map(|_| state()).collect() }
+    }
+
+    /// Does `work` for every item. After a failure no further item is begun.
+    ///
+    /// # Errors
+    /// A failure of `work`; which one, if several fail, is not determined.
+    pub(super) fn run<T: Send>(
+        &mut self,
+        items: impl Iterator<Item = T> + Send,
+        work: impl Fn(&mut S, T) -> Result<(), Error> + Sync,
+    ) -> Result<(), Error> {
+        let items = Mutex::new(items.fuse());
+        let failure = Mutex::new(None);
+        // A thread that panics ends the process' work as a whole; what it held is not looked at again.
+        let failed = || failure.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        let take = || items.lock().unwrap_or_else(PoisonError::into_inner).next();
+        rayon::scope(|scope| {
+            for state in &mut self.states {
+                let (failed, take, failure, work) = (&failed, &take, &failure, &work);
+                scope.spawn(move |_| {
+                    while !failed() {
+                        let Some(item) = take() else { return };
+                        if let Err(error) = work(state, item) {
+                            *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                        }
+                    }
+                });
+            }
+        });
+        failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    }
+}
