@@ -521,9 +521,18 @@ fn a_signal_ends_it_with_nothing_left_and_a_killed_run_can_be_repeated() {
 fn completions_name_every_flag() {
     let output = shard(Path::new("."), &["completions", "bash"]);
     let script = String::from_utf8(output.stdout).unwrap();
-    for flag in
-        ["--batch", "--out", "--manifest", "--seed", "--replace", "--threads", "--temp-dir", "--quiet", "--progress"]
-    {
+    for flag in [
+        "--batch",
+        "--out",
+        "--manifest",
+        "--seed",
+        "--replace",
+        "--threads",
+        "--temp-dir",
+        "--quiet",
+        "--progress",
+        "--color",
+    ] {
         assert!(script.contains(flag), "{flag}");
     }
 }
