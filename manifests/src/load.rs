@@ -272,6 +272,59 @@ mod tests {
     }
 
     #[test]
+    fn click_logs_of_version_1_load() {
+        for kind in ["sparse", "dense"] {
+            let folder = format!("{}/fixtures/v1/{kind}", env!("CARGO_MANIFEST_DIR"));
+            let found = dataset(&Place::parse(&folder).unwrap()).unwrap().descriptor;
+            assert_eq!((found.layout.kind(), found.rows.train, found.rows.holdout), (kind, 34, 6));
+            let (labels, numeric) = match &found.layout {
+                Layout::Dense(dense) => (dense.labels, &dense.numeric),
+                Layout::Sparse(sparse) => (sparse.labels, &sparse.numeric),
+                Layout::Ratings(_) => panic!("{kind}"),
+            };
+            assert_eq!((labels.unwrap().train_positives, numeric[1].min, numeric[1].max), (12, Some(-2), Some(1303)));
+            let found = shards(&format!("{folder}/manifest.json")).unwrap().manifest;
+            assert_eq!(
+                (found.layout.kind(), found.batches.len(), found.layout.tables().len()),
+                (kind, 4, usize::from(kind == "sparse"))
+            );
+            for name in ["dataset", "manifest"] {
+                let text =
+                    schemas::json_schemas().into_iter().find(|s| s.0 == format!("{name}.schema.json")).unwrap().1;
+                let schema = jsonschema::validator_for(&serde_json::from_str(&text).unwrap()).unwrap();
+                let file = fixture(&format!("{kind}/{name}.json"));
+                let problems: Vec<String> = schema.iter_errors(&file).map(|e| e.to_string()).collect();
+                assert!(problems.is_empty(), "{kind} {name}: {problems:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn click_logs_that_break_a_rule_are_refused_with_the_rule() {
+        let table = [
+            ("sparse", "/layout/n_features", json!(64), "n_features is 64, not 13 + hash.buckets, 50"),
+            ("sparse", "/layout/hash/buckets", json!(0), "n_features is 63, not 13 + hash.buckets, 0"),
+            ("sparse", "/layout/hash/function", json!("md5"), "unknown variant `md5`"),
+            ("sparse", "/layout/numeric/3/name", json!("I5"), "the numeric columns are not I1 to I13"),
+            ("sparse", "/layout/categorical", json!([]), "the categorical columns are not C1 to C26"),
+            ("sparse", "/layout/scales/key", json!("../x"), "the key `../x` is not a plain relative path"),
+            ("dense", "/layout/numeric/0/sd", json!(-1.0), "I1 has the mean"),
+            ("dense", "/layout/numeric/0/min", json!(99), "I1 reaches from Some(99) to Some(15)"),
+            ("dense", "/layout/numeric/0/max", json!(null), "I1 reaches from Some(0) to None"),
+            ("dense", "/rows/filtered", json!(1), "rows.read is 40, not train + holdout + rejected + filtered"),
+        ];
+        for (kind, pointer, value, problem) in table {
+            let mut file = fixture(&format!("{kind}/dataset.json"));
+            match file.pointer_mut(pointer) {
+                Some(place) => *place = value,
+                None => drop(file["rows"].as_object_mut().unwrap().insert("filtered".to_owned(), value)),
+            }
+            let error = load("dataset.json", &file).unwrap_err();
+            assert!(error.to_string().contains(problem), "{kind} {pointer}: {error}");
+        }
+    }
+
+    #[test]
     fn what_breaks_a_rule_is_refused_with_the_rule() {
         let (d, m) = ("dataset.json", "manifest.json");
         let table = [
