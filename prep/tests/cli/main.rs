@@ -8,4 +8,5 @@ mod failures;
 mod generated;
 mod generated_criteo;
 mod help;
+mod inspect;
 mod sandbox;
