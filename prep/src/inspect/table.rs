@@ -150,11 +150,11 @@ fn ratings_lines(ratings: &InspectedRatings, lines: &mut Vec<String>) {
     }
     lines.push(String::new());
     lines.push(format!("{:<24}{:>16}{:>16}", "RMSE in stars", "training", "held out"));
-    let rmse: [(&str, fn(BaselineRmse) -> f64); 2] =
-        [("  the mean", |rmse| rmse.mean), ("  user and item effects", |rmse| rmse.effects)];
-    for (name, of) in rmse {
-        let held_out = ratings.baselines.holdout.map_or_else(|| "-".to_owned(), |rmse| format!("{:.5}", of(rmse)));
-        lines.push(format!("{name:<24}{:>16.5}{held_out:>16}", of(ratings.baselines.train)));
+    let both = |rmse: BaselineRmse| [rmse.mean, rmse.effects];
+    let (train, held_out) = (both(ratings.baselines.train), ratings.baselines.holdout.map(both));
+    for (i, name) in ["  the mean", "  user and item effects"].into_iter().enumerate() {
+        let held_out = held_out.map_or_else(|| "-".to_owned(), |rmse| format!("{:.5}", rmse[i]));
+        lines.push(format!("{name:<24}{:>16.5}{held_out:>16}", train[i]));
     }
 }
 
