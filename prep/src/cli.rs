@@ -30,6 +30,8 @@ pub mod examples {
         "zcat train.txt.gz | prep criteo --features dense --name dense",
         "prep criteo test.txt --like prepared/criteo --name test",
     ];
+    /// Of `prep inspect`.
+    pub const INSPECT: [&str; 2] = ["prep inspect", "prep inspect prepared/mine --json"];
     /// Of `prep generate`.
     pub const GENERATE: [&str; 2] =
         ["prep generate movielens -o ratings.csv", "prep generate criteo --rows 20000 -o criteo.tsv"];
@@ -72,6 +74,9 @@ pub enum Command {
     /// Read Criteo click logs and write a dataset: Parquet parts and a descriptor.
     #[command(after_long_help = after_help(&examples::CRITEO))]
     Criteo(Criteo),
+    /// Show what is in a dataset, and check all of it against its descriptor.
+    #[command(after_long_help = after_help(&examples::INSPECT))]
+    Inspect(Inspect),
     /// Write realistic raw data, for trials and benchmarks.
     #[command(after_long_help = after_help(&examples::GENERATE))]
     Generate {
@@ -184,6 +189,19 @@ pub enum Format {
     Dat,
     /// Separated by tabs, as in u.data.
     Tab,
+}
+
+/// Flags of `prep inspect`.
+#[derive(Args, Clone, Debug)]
+pub struct Inspect {
+    /// The folder of a dataset, or its dataset.json [default: the only dataset in prepared/].
+    pub dataset: Option<String>,
+    /// Print one line of JSON instead of a table.
+    #[arg(long, help_heading = "Writing")]
+    pub json: bool,
+    /// Threads [default: one for each core].
+    #[arg(long, value_name = "N", help_heading = "Machine")]
+    pub threads: Option<usize>,
 }
 
 /// The kinds of data that can be generated.

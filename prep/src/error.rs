@@ -236,6 +236,18 @@ pub enum Error {
         /// The file.
         place: String,
     },
+    /// No dataset was named and the conventional place has none.
+    #[error("no dataset was named, and `{looked_for}` does not exist")]
+    NoDataset {
+        /// The descriptors that were looked for.
+        looked_for: String,
+    },
+    /// No dataset was named and the conventional place has several.
+    #[error("no dataset was named, and there are several: {}", choices.join(", "))]
+    SeveralDatasets {
+        /// Their folders.
+        choices: Vec<String>,
+    },
     /// The system refuses to install a signal handler.
     #[error("could not listen for signals")]
     Signals(#[source] std::io::Error),
@@ -256,7 +268,9 @@ impl Explain for Error {
             | Self::NothingInside { .. }
             | Self::NoFiles { .. }
             | Self::Unlike { .. }
-            | Self::ZipInStream { .. } => ErrorKind::Usage,
+            | Self::ZipInStream { .. }
+            | Self::NoDataset { .. }
+            | Self::SeveralDatasets { .. } => ErrorKind::Usage,
             Self::Lost { .. } => ErrorKind::Internal,
             Self::Damaged { .. }
             | Self::UnknownFormat { .. }
@@ -318,6 +332,10 @@ impl Explain for Error {
             Self::Temporary { .. } => "free some space, or name another folder with `--temp-dir`",
             Self::Unwritable { .. } => "check that the folder exists, its owner and mode, and its free space",
             Self::FileExists { .. } => "choose another file, or overwrite it with `--replace`",
+            Self::NoDataset { .. } => "make one with `prep`, or name its folder: `prep inspect FOLDER`",
+            Self::SeveralDatasets { choices } => {
+                return Some(format!("name one of them: `prep inspect {}`", choices[0]));
+            }
             Self::Signals(_) => return None,
             Self::Stored(error) => return error.fix(),
             Self::Stopped(stopped) => return stopped.fix(),

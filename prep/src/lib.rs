@@ -5,6 +5,7 @@
 //!   parallel, in order. Both know nothing of ratings.
 //! * `criteo` reads click logs and writes the dataset; the decoder is in the crate `prep-decode`.
 //! * [`movielens`] reads ratings and writes the dataset; [`generate`] writes realistic raw data.
+//! * [`inspect`] reads a dataset and shows what is in it.
 //!
 //! What the files look like is in `schemas`, how they are stored and committed in `manifests`.
 
@@ -14,6 +15,7 @@ mod criteo;
 pub mod error;
 pub mod generate;
 mod holdout;
+pub mod inspect;
 pub mod movielens;
 mod output;
 pub mod plan;
@@ -22,7 +24,7 @@ pub mod source;
 mod threads;
 
 use reporting::Console;
-use schemas::report::{GenerateReport, PrepReport};
+use schemas::report::{GenerateReport, InspectReport, PrepReport};
 use serde::Serialize;
 
 use crate::error::Error;
@@ -39,7 +41,9 @@ pub enum Report {
     Dataset(PrepReport),
     /// A file of raw data was generated.
     Generated(GenerateReport),
-    /// The data themselves went to standard output, so there is no report on it.
+    /// A dataset was inspected.
+    Inspected(Box<InspectReport>),
+    /// What was asked for went to standard output itself, so there is no report on it.
     Streamed,
 }
 
@@ -51,6 +55,7 @@ pub fn run(plan: &Plan, console: &Console) -> Result<Report, Error> {
     match plan {
         Plan::Movielens(plan) => movielens::run(plan, console).map(Report::Dataset),
         Plan::Criteo(plan) => criteo::run(plan, console).map(Report::Dataset),
+        Plan::Inspect(plan) => inspect::run(plan, console),
         Plan::Generate(plan) => generate::run(plan, console),
     }
 }

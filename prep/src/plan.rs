@@ -17,6 +17,8 @@ pub enum Plan {
     Movielens(MovielensPlan),
     /// `prep criteo`
     Criteo(CriteoPlan),
+    /// `prep inspect`
+    Inspect(InspectPlan),
     /// `prep generate`
     Generate(GeneratePlan),
 }
@@ -124,6 +126,17 @@ impl BadRows {
     }
 }
 
+/// Settings of `prep inspect`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InspectPlan {
+    /// The dataset's folder or descriptor; `None` for the only dataset there is.
+    pub dataset: Option<String>,
+    /// Whether JSON is printed instead of a table.
+    pub json: bool,
+    /// Threads, at least 1.
+    pub threads: usize,
+}
+
 /// Settings of `prep generate`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GeneratePlan {
@@ -170,6 +183,7 @@ impl Plan {
         match cli.command {
             Command::Movielens(flags) => MovielensPlan::resolve(flags).map(Self::Movielens),
             Command::Criteo(flags) => CriteoPlan::resolve(flags).map(Self::Criteo),
+            Command::Inspect(flags) => InspectPlan::resolve(flags).map(Self::Inspect),
             Command::Generate { kind: cli::Generate::Movielens(flags) } => {
                 GeneratePlan::movielens(flags).map(Self::Generate)
             }
@@ -247,6 +261,12 @@ fn holdout(fraction: Option<f64>, seed: u64) -> Result<Option<Holdout>, Error> {
         Some(fraction) => {
             Err(setting("--holdout", format!("{fraction} is not between 0 and 1"), "give a share, as in 0.1"))
         }
+    }
+}
+
+impl InspectPlan {
+    fn resolve(flags: cli::Inspect) -> Result<Self, Error> {
+        Ok(Self { dataset: flags.dataset, json: flags.json, threads: threads(flags.threads)? })
     }
 }
 

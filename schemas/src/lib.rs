@@ -37,6 +37,7 @@ pub fn json_schemas() -> Vec<(&'static str, String)> {
         ("manifest.schema.json", pretty(schemars::schema_for!(manifest::Manifest))),
         ("prep-report.schema.json", pretty(schemars::schema_for!(report::PrepReport))),
         ("generate-report.schema.json", pretty(schemars::schema_for!(report::GenerateReport))),
+        ("inspect-report.schema.json", pretty(schemars::schema_for!(report::InspectReport))),
         ("shard-report.schema.json", pretty(schemars::schema_for!(report::ShardReport))),
         ("train-report.schema.json", pretty(schemars::schema_for!(report::TrainReport))),
     ]

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::dataset::{BaselineRmse, Digest, RowCounts};
+use crate::dataset::{BaselineRmse, Baselines, Digest, Holdout, RowCounts};
 
 /// What `prep` made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -181,4 +181,173 @@ pub enum StopReason {
     TargetHoldoutLoss,
     /// The held-out loss did not improve for `--patience` epochs.
     Patience,
+}
+
+/// What `prep inspect` found in a dataset: counted in its parts, unless a field says that it is the descriptor's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct InspectReport {
+    /// `prep` and its version.
+    pub tool: String,
+    /// The place of the dataset.
+    pub dataset: String,
+    /// Digest of the descriptor.
+    pub digest: Digest,
+    /// Name of the dataset, by the descriptor.
+    pub name: String,
+    /// Tool and version that made it, by the descriptor.
+    pub made_by: String,
+    /// Name of the raw input, by the descriptor.
+    pub source: String,
+    /// The condition that rows had to meet, by the descriptor.
+    pub filter: Option<String>,
+    /// Rows of each sort. The parts were seen to hold as many.
+    pub rows: RowCounts,
+    /// How rows were held out, by the descriptor.
+    pub holdout: Option<Holdout>,
+    /// Parts that were read, held-out ones included.
+    pub parts: u64,
+    /// Bytes of these parts.
+    pub bytes: u64,
+    /// What is in them.
+    pub content: Inspected,
+    /// What the descriptor says that its parts do not bear out, a sentence each. A sound dataset has none.
+    pub contradictions: Vec<String>,
+    /// Wall-clock seconds.
+    pub seconds: f64,
+}
+
+/// What was found, by the kind of the rows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Inspected {
+    /// In ratings.
+    Ratings(InspectedRatings),
+    /// In 13 standardised numbers a row.
+    Dense(InspectedClicks),
+    /// In 13 scaled numbers and 26 buckets a row.
+    Sparse(InspectedClicks),
+}
+
+/// What was found in a click log. Columns are of the training rows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct InspectedClicks {
+    /// The labels, or nothing when there are none.
+    pub labels: Option<InspectedLabels>,
+    /// Digest of the descriptor whose statistics scaled the numbers, when it is another dataset's.
+    pub fitted_on: Option<Digest>,
+    /// `I1` to `I13`.
+    pub numeric: Vec<InspectedNumber>,
+    /// `C1` to `C26`; empty for dense rows.
+    pub categorical: Vec<InspectedCategory>,
+    /// All categorical columns together; nothing for dense rows.
+    pub buckets: Option<InspectedBuckets>,
+    /// Values that are there; nothing for dense rows, which have no others.
+    pub entries: Option<InspectedEntries>,
+}
+
+/// Clicks among the rows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct InspectedLabels {
+    /// Share of clicks among the training rows.
+    pub train_clicks: f64,
+    /// The same among the held-out rows, if there are any.
+    pub holdout_clicks: Option<f64>,
+    /// Log loss, in nats, of always predicting the training rows' share of clicks, by the descriptor: on the training rows.
+    pub train_base_log_loss: f64,
+    /// The same on the held-out rows, if there are any.
+    pub holdout_base_log_loss: Option<f64>,
+}
+
+/// A numeric column.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct InspectedNumber {
+    /// `I1` to `I13`.
+    pub name: String,
+    /// Share of the training rows without a value: of dense rows by the descriptor, and unknown when it was fitted on others.
+    pub missing: Option<f64>,
+    /// Smallest raw value that the scaling was fitted on, by the descriptor.
+    pub raw_min: Option<i64>,
+    /// Largest raw value that the scaling was fitted on, by the descriptor.
+    pub raw_max: Option<i64>,
+    /// The stored values, if there are any.
+    pub stored: Option<InspectedValues>,
+}
+
+/// Statistics of stored values.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct InspectedValues {
+    /// Smallest.
+    pub min: f64,
+    /// Largest.
+    pub max: f64,
+    /// Mean.
+    pub mean: f64,
+    /// Population standard deviation.
+    pub sd: f64,
+}
+
+/// A categorical column.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct InspectedCategory {
+    /// `C1` to `C26`.
+    pub name: String,
+    /// Share of the training rows without a value.
+    pub missing: f64,
+    /// Different buckets.
+    pub buckets: u64,
+    /// The most frequent bucket; of several the first. Nothing when all rows lack a value.
+    pub top_bucket: Option<u32>,
+    /// Share of the training rows that have it.
+    pub top_share: f64,
+}
+
+/// The space that all categorical columns share, as the training rows use it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct InspectedBuckets {
+    /// Buckets to choose from.
+    pub buckets: u32,
+    /// Different buckets that some row has.
+    pub used: u64,
+    /// Rows in which some bucket is hit more than once.
+    pub rows_with_collisions: u64,
+    /// Share of these rows.
+    pub share_with_collisions: f64,
+    /// Expected number of different tokens, of those seen, for each bucket: that many tokens, thrown at random, use as many
+    /// buckets as are used, `ln(1 - used / buckets) / ln(1 - 1 / buckets) / buckets`. Nothing when all buckets are used: the
+    /// tokens could then be any number.
+    pub tokens_per_bucket: Option<f64>,
+}
+
+/// Values that are not missing, in all rows.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct InspectedEntries {
+    /// Before scaling, by the descriptor.
+    pub before: u64,
+    /// In the parts.
+    pub after: u64,
+    /// `after / before`: 1, or scaling has lost some.
+    pub surviving: f64,
+}
+
+/// What was found in ratings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct InspectedRatings {
+    /// Users, held-out ones included, by the descriptor.
+    pub users: u32,
+    /// Items, held-out ones included, by the descriptor.
+    pub items: u32,
+    /// Share of all pairs of user and item that have a rating, held-out ones included; repeated ones count each time.
+    pub density: f64,
+    /// Mean of the training ratings, in stars, by the descriptor.
+    pub mean: f64,
+    /// The training ratings, in stars: those in the parts plus `mean`.
+    pub stars: Option<InspectedValues>,
+    /// Training rows of the user with the most.
+    pub user_rows_max: u64,
+    /// Training rows of the item with the most.
+    pub item_rows_max: u64,
+    /// Rows whose pair had occurred before, by the descriptor.
+    pub repeated_pairs: u64,
+    /// What simple predictors reach, by the descriptor.
+    pub baselines: Baselines,
 }

@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic; clippy knows test functions, not what they call")]
 
 mod criteo;
+mod criteo_values;
 mod datasets;
 mod failures;
 mod generated;
 mod generated_criteo;
 mod help;
+mod inspect;
 mod sandbox;
