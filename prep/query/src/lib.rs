@@ -1,0 +1,1 @@
+//! Tables of raw rows as DataFusion sees them.
