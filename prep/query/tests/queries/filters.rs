@@ -86,7 +86,7 @@ fn a_long_condition_is_no_problem() {
     }
     let many: Vec<String> = (0..10_000).map(|i| format!("'{i:08x}'")).collect();
     assert_eq!(kept(&format!("C1 IN ({}, '05db9164')", many.join(", ")), true), [1]);
-    let deep = format!("{}label = 1{}", "(".repeat(1000), ")".repeat(1000));
+    let deep = format!("{}label = 1{}", "(".repeat(200), ")".repeat(200));
     let error = Filter::parse(&deep, true).unwrap_err().to_string();
     assert!(error.ends_with("column 1: brackets are nested too deeply"), "{error}");
 }
