@@ -217,7 +217,7 @@ fn wrong_columns_are_explained() {
     let path = folder.path().join("f");
     for (table, expected) in cases {
         table.write(&path);
-        let (text, kind) = message(rows(&[path.clone()], Kind::Parquet, None), folder.path());
+        let (text, kind) = message(rows(std::slice::from_ref(&path), Kind::Parquet, None), folder.path());
         assert!(text.starts_with(expected), "{text}");
         assert_eq!(kind, ErrorKind::Data);
     }
@@ -227,7 +227,7 @@ fn wrong_columns_are_explained() {
 fn files_that_are_no_parquet_are_explained() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("f");
-    let read = || message(rows(&[path.clone()], Kind::Parquet, None), folder.path());
+    let read = || message(rows(std::slice::from_ref(&path), Kind::Parquet, None), folder.path());
     assert_eq!(read(), ("f: could not be read".to_owned(), ErrorKind::Usage));
     for text in ["", "no", "this is no Parquet file at all, not even nearly"] {
         std::fs::write(&path, text).unwrap();
@@ -253,7 +253,7 @@ fn damage_inside_a_parquet_file_is_told_and_never_a_panic() {
         damaged[at] ^= 0x55;
         std::fs::write(&path, damaged).unwrap();
         // Values may have become others; that it ends is what matters.
-        if let Err(error) = rows(&[path.clone()], Kind::Parquet, None) {
+        if let Err(error) = rows(std::slice::from_ref(&path), Kind::Parquet, None) {
             assert_eq!(error.kind(), ErrorKind::Data, "{error}");
         }
     }
@@ -367,7 +367,7 @@ fn wrong_csv_files_are_explained() {
     let path = folder.path().join("f");
     for (text, expected) in cases {
         std::fs::write(&path, text).unwrap();
-        let (text, kind) = message(rows(&[path.clone()], Kind::Csv, None), folder.path());
+        let (text, kind) = message(rows(std::slice::from_ref(&path), Kind::Csv, None), folder.path());
         assert!(text.starts_with(expected), "{text}");
         assert_eq!(kind, ErrorKind::Data);
     }
