@@ -24,10 +24,11 @@ pub mod examples {
         "prep movielens ml-1m --bad-rows quarantine:100 -o clean",
     ];
     /// Of `prep criteo`.
-    pub const CRITEO: [&str; 4] = [
+    pub const CRITEO: [&str; 5] = [
         "prep criteo train.txt.gz --hash-buckets 1000000 --holdout 0.1",
         "prep criteo 'day_*' --name terabyte --bad-rows quarantine:100",
         "zcat train.txt.gz | prep criteo --features dense --name dense",
+        "prep criteo train.txt.gz --where 'I2 >= 0 AND C6 IS NOT NULL' --name some",
         "prep criteo test.txt --like prepared/criteo --name test",
     ];
     /// Of `prep inspect`.
@@ -129,7 +130,7 @@ pub struct Movielens {
 /// Flags of `prep criteo`.
 #[derive(Args, Clone, Debug)]
 pub struct Criteo {
-    /// Click logs: files (plain, gzip or zstd), folders, or quoted patterns such as 'day_*', read in this order as one dataset.
+    /// Click logs: files (plain, gzip or zstd; or Parquet or csv), folders, or quoted patterns such as 'day_*', read in this order as one dataset.
     /// Without any, standard input is read.
     pub inputs: Vec<PathBuf>,
     /// What becomes of the columns: all 39 in a hashed space, or the 13 numbers standardised.
@@ -141,9 +142,16 @@ pub struct Criteo {
     /// Scale by the statistics of this dataset instead of the rows' own: for the rows a trained model is to predict.
     #[arg(long, value_name = "DATASET", help_heading = "Features")]
     pub like: Option<String>,
-    /// What to do with rows that break a rule: stop at the first, or set them aside, at most N.
+    /// What the inputs are.
+    #[arg(long, value_enum, default_value_t, help_heading = "Reading")]
+    pub format: ClickFormat,
+    /// What to do with rows of raw text that break a rule: stop at the first, or set them aside, at most N.
     #[arg(long, default_value = "fail", value_name = "fail|quarantine[:N]", help_heading = "Reading")]
     pub bad_rows: String,
+    /// Keep the rows for which this SQL condition is true. Columns are label, I1 to I13, C1 to C26, and row, the number of the row
+    /// in the input; what is missing is null.
+    #[arg(long = "where", value_name = "CONDITION", help_heading = "Rows")]
+    pub condition: Option<String>,
     /// Share of the rows to keep from training, between 0 and 1.
     #[arg(long, value_name = "F", help_heading = "Rows")]
     pub holdout: Option<f64>,
@@ -165,6 +173,20 @@ pub struct Criteo {
     /// Folder for temporary data, about 110 bytes for each row [default: the system's].
     #[arg(long, value_name = "FOLDER", help_heading = "Machine")]
     pub temp_dir: Option<PathBuf>,
+}
+
+/// What the inputs of `prep criteo` are.
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClickFormat {
+    /// Look at the first file.
+    #[default]
+    Auto,
+    /// Raw text as Criteo and Kaggle publish it, plain or compressed.
+    Log,
+    /// Csv of another engine: columns by name in any order, quotes, whole numbers also as 260.0.
+    Csv,
+    /// Parquet: columns by name in any order and type.
+    Parquet,
 }
 
 /// What becomes of the columns of a click log.

@@ -112,6 +112,23 @@ pub enum Error {
         /// In what it does not fit.
         problem: String,
     },
+    /// A condition that cannot be used, or a table that cannot be read.
+    #[error(transparent)]
+    Query(#[from] prep_query::Error),
+    /// No row meets the condition.
+    #[error("{place}: no rows are left: all {filtered} do not meet the condition")]
+    AllFiltered {
+        /// The input.
+        place: String,
+        /// Rows that do not meet it.
+        filtered: u64,
+    },
+    /// A table of another engine in a pipe.
+    #[error("standard input: Parquet and csv files of other engines cannot be read from a pipe")]
+    TableInStream,
+    /// Whoever asked for rows does not want more of them: its own failure is the one to be told.
+    #[error("nobody wants the rows that are read")]
+    NobodyListens,
     /// Rows lost or made up between reading and writing: a bug, found before anybody could use the result.
     #[error("{what}: {read} were read and {written} written")]
     Lost {
@@ -269,9 +286,11 @@ impl Explain for Error {
             | Self::NoFiles { .. }
             | Self::Unlike { .. }
             | Self::ZipInStream { .. }
+            | Self::TableInStream
             | Self::NoDataset { .. }
             | Self::SeveralDatasets { .. } => ErrorKind::Usage,
-            Self::Lost { .. } => ErrorKind::Internal,
+            Self::Lost { .. } | Self::NobodyListens => ErrorKind::Internal,
+            Self::Query(error) => error.kind(),
             Self::Damaged { .. }
             | Self::UnknownFormat { .. }
             | Self::NotClicks { .. }
@@ -283,6 +302,7 @@ impl Explain for Error {
             | Self::RejectsTooLarge { .. }
             | Self::NoRows { .. }
             | Self::AllRejected { .. }
+            | Self::AllFiltered { .. }
             | Self::AllHeldOut { .. } => ErrorKind::Data,
             Self::Unreadable { source, .. } | Self::Unwritable { source, .. } | Self::Temporary { source, .. } => {
                 match source.kind() {
@@ -321,6 +341,10 @@ impl Explain for Error {
             Self::DifferentColumns { .. } => "prepare the files with labels and those without as two datasets",
             Self::NoFiles { .. } => "check the path; a pattern may have `*`, `?` and `[...]`",
             Self::Unlike { .. } => "name a dataset that was prepared with the same `--features` and `--hash-buckets`",
+            Self::AllFiltered { .. } => "choose a condition that some rows meet; a missing value meets no comparison",
+            Self::TableInStream => "name the file",
+            Self::NobodyListens => return None,
+            Self::Query(error) => return error.fix(),
             Self::Lost { .. } => "please report this, with the command and, if you can, the input",
             Self::UnknownHeader { .. } => "put the columns in this order, or remove a header that means the same",
             Self::LineTooLong { .. } | Self::RejectsTooLarge { .. } => "check that this is the right file",

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use schemas::clicks::N_NUMERIC;
 use schemas::dataset::Holdout;
 
-use crate::cli::{self, Cli, Command, FeatureKind, Format};
+use crate::cli::{self, Cli, ClickFormat, Command, FeatureKind, Format};
 use crate::error::Error;
 use crate::source::{Input, standard_input_is_given};
 
@@ -55,6 +55,10 @@ pub struct CriteoPlan {
     pub out: String,
     /// Name of the dataset.
     pub name: String,
+    /// What the inputs are.
+    pub format: ClickFormat,
+    /// The SQL condition that rows must meet.
+    pub condition: Option<String>,
     /// What becomes of the columns.
     pub features: Features,
     /// The dataset whose statistics are used.
@@ -230,6 +234,8 @@ impl CriteoPlan {
         let name = checked_name(flags.name)?;
         Ok(Self {
             inputs: flags.inputs,
+            format: flags.format,
+            condition: flags.condition,
             out: flags.out.unwrap_or_else(|| format!("prepared/{name}")),
             name,
             features: features(flags.features, flags.hash_buckets)?,

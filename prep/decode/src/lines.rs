@@ -277,7 +277,7 @@ mod tests {
                 good("1", "260.0"),
                 "260.0",
                 "I1 `260.0` is a decimal number, expected an integer; the file seems to have been written anew by a tool that \
-                 turns columns with missing values into floats",
+                 turns columns with missing values into floats (`--format csv` reads such csv files)",
             ),
             (good("1", "\0"), "\0", "I1 `\\0` is not an integer"),
             ("1\t".repeat(38), "", "39 fields, expected 40: label, I1 to I13, C1 to C26"),

@@ -58,7 +58,7 @@ impl Rule {
                     Problem::NotWhole => "is not an integer",
                     Problem::Decimal => {
                         "is a decimal number, expected an integer; the file seems to have been written anew by a tool that \
-                         turns columns with missing values into floats"
+                         turns columns with missing values into floats (`--format csv` reads such csv files)"
                     }
                     Problem::TooLarge => "does not fit 64 bits",
                 };

@@ -86,9 +86,9 @@ impl Columns {
         for column in 0..N_NUMERIC {
             let values = &self.numbers[column * self.stride..][..rows];
             let bits = values.iter().fold(0, |bits, &x| bits | (x ^ (x >> 63)));
-            packed.widths[column] = match bits {
-                0..=0x7fff => Width::Two,
-                0..=0x7fff_ffff => Width::Four,
+            packed.widths[column] = match i64::BITS - bits.leading_zeros() {
+                0..=15 => Width::Two,
+                16..=31 => Width::Four,
                 _ => Width::Eight,
             };
             match packed.widths[column] {
@@ -148,15 +148,28 @@ impl Rows for Columns {
 
     #[inline]
     fn push(&mut self, line: usize, numbers: &Numbers, tokens: Tokens<'_>) {
+        self.add(line as u32, numbers, |column| tokens.get(column));
+    }
+}
+
+impl Columns {
+    /// Removes all rows and makes room for `rows`.
+    pub(super) fn clear(&mut self, rows: usize) {
+        Rows::reserve(self, rows);
+    }
+
+    /// Adds the row in line `line`, for which there is room.
+    #[inline]
+    pub(super) fn add<'a>(&mut self, line: u32, numbers: &Numbers, token: impl Fn(usize) -> &'a [u8]) {
         let row = self.len;
         self.flags[row] = numbers.present | if numbers.label == 1 { LABEL } else { 0 };
-        self.lines[row] = line as u32;
+        self.lines[row] = line;
         for (column, &value) in numbers.values.iter().enumerate() {
             self.numbers[column * self.stride + row] = value;
         }
         if let Some(hasher) = &self.hasher {
             for column in 0..N_CATEGORICAL {
-                self.buckets[column * self.stride + row] = hasher.bucket(column, tokens.get(column));
+                self.buckets[column * self.stride + row] = hasher.bucket(column, token(column));
             }
         }
         self.len += 1;

@@ -1,15 +1,14 @@
 //! The first stage: from text to packed blocks in a temporary file. Everything that depends on the order of the input happens
 //! here, on one thread: line numbers, row numbers, the digest, the policy for bad rows.
 
-use std::path::Path;
-
 use manifests::digest::{Digester, digest};
 use prep_decode::lines::{Decoder, Limits, Outcome};
 use prep_decode::rules::{BadRow, Rule, fields};
+use prep_decode::{Format, Rows};
 use reporting::{Console, Progress};
 use schemas::dataset::{Digest, SourceFile};
 
-use super::columns::{Columns, Packed};
+use super::columns::Columns;
 use super::format::{self, TextFormat};
 use super::spill::{Index, Spill};
 use crate::blocks::{Block, LINE_BYTES_MAX, in_order};
@@ -30,8 +29,8 @@ pub(super) struct Ingested {
     pub spill: Spill,
     pub index: Index,
     pub rejects: Rejects,
-    /// Whether rows have labels.
-    pub labelled: bool,
+    /// Rows that did not meet the condition.
+    pub filtered: u64,
 }
 
 /// What was read.
@@ -42,6 +41,8 @@ pub(super) struct Origin {
     pub format: &'static str,
     /// Name of the first input, for messages.
     pub shown: String,
+    /// Whether rows have labels.
+    pub labelled: bool,
 }
 
 impl Origin {
@@ -55,7 +56,7 @@ impl Origin {
 }
 
 /// Opens `input` and looks at its first lines.
-fn open(input: &Input) -> Result<(Source, TextFormat), Error> {
+pub(super) fn open(input: &Input) -> Result<(Source, TextFormat), Error> {
     let source = Source::open(input, &NAMES)?;
     let head = source.text.head().map_err(|e| source.explain(e, 0))?;
     let format = format::recognise(&head, &source.shown)?.ok_or_else(|| Error::NoRows {
@@ -88,13 +89,13 @@ pub(super) fn origin(inputs: &[Input], threads: usize, console: &Console) -> Res
             },
         )?;
         let file = SourceFile { name: source.name.clone(), bytes: digester.bytes(), digest: digester.finish() };
-        match &mut origin {
-            Some(origin) => origin.files.push(file),
-            None => {
-                let shown = source.shown.clone();
-                origin = Some(Origin { files: vec![file], format: format::name(format.columns), shown });
-            }
-        }
+        let origin = origin.get_or_insert_with(|| Origin {
+            files: Vec::new(),
+            format: format::name(format.columns),
+            shown: source.shown.clone(),
+            labelled: format.columns.label,
+        });
+        origin.files.push(file);
     }
     progress.finish();
     Ok(origin)
@@ -109,68 +110,100 @@ fn raw_bytes(inputs: &[Input]) -> Option<u64> {
     inputs.iter().map(bytes).sum()
 }
 
-/// Reads all of `inputs`.
+/// What reading the text of all inputs has given, but for the rows.
+pub(super) struct Read {
+    pub origin: Origin,
+    /// Rows, bad ones included.
+    pub rows: u64,
+    pub rejects: Rejects,
+}
+
+/// Reads all of `inputs` straight into packed blocks.
 pub(super) fn ingest(
     plan: &CriteoPlan,
+    first: (Source, TextFormat),
     inputs: &[Input],
-    temp_dir: &Path,
     console: &Console,
 ) -> Result<Ingested, Error> {
-    let progress = console.progress("reading", raw_bytes(inputs), "bytes");
-    let mut reader = Reader {
-        bad_rows: plan.bad_rows,
-        rows: 0,
-        index: Index::new(plan.features.n_buckets()),
-        rejects: Rejects::default(),
-        several: inputs.len() > 1,
+    let spill = Spill::create(&plan.temp_dir)?;
+    let mut index = Index::new(plan.features.n_buckets());
+    let thread = || (Columns::new(plan.features.n_buckets()), Vec::new());
+    let pack = |(columns, words): &mut (Columns, Vec<u64>), block: Undecoded<'_>| {
+        let outcome = block.decode(columns);
+        let packed = columns.pack(words);
+        Ok((outcome, (packed, spill.write(words)?)))
     };
-    let spill = Spill::create(temp_dir)?;
-    let (mut files, mut first) = (Vec::new(), None);
+    let read = read(plan, first, inputs, console, thread, pack, |(packed, offset), first_row| {
+        index.push(packed, offset, first_row);
+        Ok(())
+    })?;
+    Ok(Ingested { origin: read.origin, spill, index, rejects: read.rejects, filtered: 0 })
+}
+
+/// A block that is to be decoded.
+pub(super) struct Undecoded<'a> {
+    decoder: &'a mut Decoder,
+    text: &'a [u8],
+    format: Format,
+    limits: Limits,
+}
+
+impl Undecoded<'_> {
+    /// Gives the rows to `rows`.
+    pub(super) fn decode(self, rows: &mut impl Rows) -> Outcome {
+        self.decoder.decode(self.text, self.format, self.limits, rows)
+    }
+}
+
+/// Reads all of `inputs`, of which the first is open already. On `plan.threads` threads, each with a state that `thread` makes, `take` has a block decoded and makes
+/// something of its rows. In order, `keep` gets this and the number of the block's first line among all rows.
+pub(super) fn read<State: Send, Made: Send>(
+    plan: &CriteoPlan,
+    first: (Source, TextFormat),
+    inputs: &[Input],
+    console: &Console,
+    thread: impl Fn() -> State + Sync,
+    take: impl Fn(&mut State, Undecoded<'_>) -> Result<(Outcome, Made), Error> + Sync,
+    mut keep: impl FnMut(Made, u64) -> Result<(), Error>,
+) -> Result<Read, Error> {
+    let progress = console.progress("reading", raw_bytes(inputs), "bytes");
+    let mut reader =
+        Reader { bad_rows: plan.bad_rows, rows: 0, good: 0, rejects: Rejects::default(), several: inputs.len() > 1 };
+    let columns = first.1.columns;
+    let mut origin = Origin {
+        files: Vec::new(),
+        format: format::name(columns),
+        shown: first.0.shown.clone(),
+        labelled: columns.label,
+    };
+    let mut opened = Some(first);
     for input in inputs {
-        let (source, format) = open(input)?;
-        let (shown, columns) = first.get_or_insert_with(|| (source.shown.clone(), format.columns));
-        if *columns != format.columns {
+        let (source, format) = opened.take().map_or_else(|| open(input), Ok)?;
+        if columns != format.columns {
             return Err(Error::DifferentColumns {
                 place: source.shown.clone(),
-                found: described(format),
-                first: shown.clone(),
-                expected: described(TextFormat { columns: *columns, ..format }),
+                found: described(format.columns),
+                first: origin.shown.clone(),
+                expected: described(columns),
             });
         }
-        let file = reader.read(plan, &source, format, &spill, &progress)?;
-        files.push(SourceFile { name: source.name.clone(), ..file });
+        origin.files.push(reader.read(plan.threads, &source, format, &progress, &thread, &take, &mut keep)?);
     }
     progress.finish();
-    let (shown, columns) = first.expect("there is at least one input");
-    if reader.index.rows() == 0 {
-        let place = if reader.several { "the inputs".to_owned() } else { shown };
-        return Err(match reader.rejects.first_line() {
-            Some(first_line) => Error::AllRejected { place, rows: ROWS, rejected: reader.rejects.count(), first_line },
+    let Reader { rows, good, rejects, several, .. } = reader;
+    if good == 0 {
+        let place = if several { "the inputs".to_owned() } else { origin.shown };
+        return Err(match rejects.first_line() {
+            Some(first_line) => Error::AllRejected { place, rows: ROWS, rejected: rejects.count(), first_line },
             None => Error::NoRows { place, rows: ROWS, found: "there is nothing but a header" },
         });
     }
-    let Reader { index, rejects, .. } = reader;
-    let origin = Origin { files, format: format::name(columns), shown };
-    Ok(Ingested { origin, spill, index, rejects, labelled: columns.label })
+    Ok(Read { origin, rows, rejects })
 }
 
-fn described(format: TextFormat) -> String {
-    let separator = if format.columns.separator == b',' { "comma" } else { "tab" };
-    format!("{}, separated by {separator}s", fields(format.columns))
-}
-
-/// A block with what was found in it.
-#[derive(Default)]
-struct DecodedBlock {
-    block: Block,
-    outcome: Outcome,
-}
-
-/// What one thread decodes with.
-struct Thread {
-    decoder: Decoder,
-    columns: Columns,
-    words: Vec<u64>,
+fn described(columns: Format) -> String {
+    let separator = if columns.separator == b',' { "comma" } else { "tab" };
+    format!("{}, separated by {separator}s", fields(columns))
 }
 
 /// The thread that sees the blocks in order.
@@ -178,7 +211,8 @@ struct Reader {
     bad_rows: BadRows,
     /// Rows before the present block, of all files, bad ones included.
     rows: u64,
-    index: Index,
+    /// Good ones among them.
+    good: u64,
     rejects: Rejects,
     /// Whether there are several files.
     several: bool,
@@ -196,56 +230,48 @@ struct Position<'a> {
 }
 
 impl Reader {
-    /// Reads one file; its name is left to the caller.
-    fn read(
+    /// Reads one file.
+    #[expect(clippy::too_many_arguments, reason = "the last three are what `read` was given, for every file")]
+    fn read<State: Send, Made: Send>(
         &mut self,
-        plan: &CriteoPlan,
+        threads: usize,
         source: &Source,
         format: TextFormat,
-        spill: &Spill,
         progress: &Progress,
+        thread: impl Fn() -> State + Sync,
+        take: impl Fn(&mut State, Undecoded<'_>) -> Result<(Outcome, Made), Error> + Sync,
+        mut keep: impl FnMut(Made, u64) -> Result<(), Error>,
     ) -> Result<SourceFile, Error> {
-        let bad_max = usize::try_from(plan.bad_rows.rejected_max().saturating_add(1)).unwrap_or(usize::MAX);
+        let bad_max = usize::try_from(self.bad_rows.rejected_max().saturating_add(1)).unwrap_or(usize::MAX);
         let limits = Limits { bad_max, line_bytes_max: LINE_BYTES_MAX };
         let skipped = |number: u64| if number == 0 { format.skipped_bytes } else { 0 };
-        let thread = || Thread {
-            decoder: Decoder::default(),
-            columns: Columns::new(plan.features.n_buckets()),
-            words: Vec::new(),
-        };
-        let decode = |thread: &mut Thread, buffer: &mut DecodedBlock| {
-            let (number, outcome) = source.text.next_block(&mut buffer.block)?;
-            if outcome.is_err() {
-                return Some((number, Ok(outcome.map(|()| (number, Packed::default(), 0)))));
+        let decode = |(decoder, state): &mut (Decoder, State), block: &mut Block| {
+            let (number, outcome) = source.text.next_block(block)?;
+            if let Err(error) = outcome {
+                return Some((number, Ok(Err(error))));
             }
-            let text = &buffer.block.text()[skipped(number)..];
-            buffer.outcome = thread.decoder.decode(text, format.columns, limits, &mut thread.columns);
-            let packed = thread.columns.pack(&mut thread.words);
-            Some((number, spill.write(&thread.words).map(|offset| Ok((number, packed, offset)))))
+            let text = &block.text()[skipped(number)..];
+            let made = take(state, Undecoded { decoder, text, format: format.columns, limits });
+            Some((number, made.map(|(outcome, made)| Ok((number, outcome, made)))))
         };
         let mut position =
             Position { source, format, lines: format.skipped_lines, blanks: 0, digester: Digester::default() };
-        let consume = |buffer: &DecodedBlock, outcome: Result<_, _>| {
-            let (number, packed, offset) = outcome.map_err(|e| source.explain(e, position.lines_seen()))?;
-            position.digester.update(buffer.block.text());
-            let text = &buffer.block.text()[skipped(number)..];
-            self.take(&mut position, text, &buffer.outcome, packed, offset).inspect_err(|_| source.text.abandon())?;
+        let consume = |block: &Block, outcome: Result<_, _>| {
+            let (number, outcome, made) = outcome.map_err(|e| source.explain(e, position.lines_seen()))?;
+            position.digester.update(block.text());
+            let text = &block.text()[skipped(number)..];
+            let first_row = self.take(&mut position, text, &outcome);
+            first_row.and_then(|row| keep(made, row)).inspect_err(|_| source.text.abandon())?;
             progress.add(source.text.take_raw_bytes());
             Ok::<_, Error>(())
         };
-        in_order(plan.threads, thread, decode, consume)?;
+        in_order(threads, || (Decoder::default(), thread()), decode, consume)?;
         let bytes = position.digester.bytes();
-        Ok(SourceFile { name: String::new(), bytes, digest: position.digester.finish() })
+        Ok(SourceFile { name: source.name.clone(), bytes, digest: position.digester.finish() })
     }
 
-    fn take(
-        &mut self,
-        position: &mut Position<'_>,
-        text: &[u8],
-        outcome: &Outcome,
-        packed: Packed,
-        offset: u64,
-    ) -> Result<(), Error> {
+    /// Takes notice of the next block and gives the number of its first line among all rows.
+    fn take(&mut self, position: &mut Position<'_>, text: &[u8], outcome: &Outcome) -> Result<u64, Error> {
         if outcome.lines > 0 {
             for _ in 0..std::mem::take(&mut position.blanks) {
                 self.reject(position, &[], &BadRow { line: 0, text: 0..0, field: 0..0, rule: Rule::NotBlank })?;
@@ -256,11 +282,12 @@ impl Reader {
         for bad in &outcome.bad {
             self.reject(position, text, bad)?;
         }
-        self.index.push(packed, offset, self.rows);
+        let first_row = self.rows;
         position.lines += outcome.lines as u64;
         self.rows += outcome.lines as u64;
+        self.good += (outcome.lines - outcome.bad.len()) as u64;
         position.blanks += outcome.trailing_blanks;
-        Ok(())
+        Ok(first_row)
     }
 
     fn reject(&mut self, position: &Position<'_>, text: &[u8], bad: &BadRow) -> Result<(), Error> {

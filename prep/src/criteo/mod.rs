@@ -1,6 +1,7 @@
 //! Click logs to a dataset of Parquet parts, in three stages with a temporary file in between.
 //!
-//! [`ingest`] reads the text once: it decodes, checks, hashes and packs. [`fit`] goes over the packed rows to learn what the
+//! [`ingest`] reads the text once: it decodes, checks, hashes and packs. Where a condition is asked of the rows, or the rows come
+//! from tables of other engines, they go through [`query`] instead. [`fit`] goes over the packed rows to learn what the
 //! training rows are like; [`write`] goes over them again, scales the numbers and writes parts. Memory depends on the number of
 //! threads, not on how many rows there are.
 
@@ -9,6 +10,7 @@ mod fit;
 mod format;
 mod ingest;
 mod inputs;
+mod query;
 mod spill;
 mod write;
 
@@ -18,6 +20,7 @@ use manifests::digest::digest;
 use manifests::load::{self, Dataset};
 use manifests::place::Place;
 use manifests::scales;
+use prep_query::Filter;
 use reporting::{Console, count};
 use schemas::clicks::{
     CategoricalColumn, Dense, Hash, HashFunction, Labels, N_CATEGORICAL, N_NUMERIC, NumericColumn, Sparse,
@@ -27,6 +30,7 @@ use schemas::report::PrepReport;
 
 use self::fit::Totals;
 use self::ingest::{Ingested, Origin};
+use self::query::Tables;
 use self::write::Scale;
 use crate::TOOL;
 use crate::error::Error;
@@ -34,6 +38,7 @@ use crate::holdout::Rule;
 use crate::output::Output;
 use crate::plan::{CriteoPlan, Features};
 use crate::rejects::Rejects;
+use crate::source::Input;
 
 /// Rows of a mini-batch that `shard` is advised to make: the thesis's.
 const BATCH_ROWS: u64 = 6250;
@@ -47,23 +52,10 @@ pub(crate) fn run(plan: &CriteoPlan, console: &Console) -> Result<PrepReport, Er
     let inputs = inputs::expand(&plan.inputs)?;
     let fitted = plan.like.as_ref().map(|place| Fitted::load(place, plan.features)).transpose()?;
     let job = Job { plan, console, output, fitted };
-    let origin = match job.output.is_taken() {
-        true => ingest::origin(&inputs, plan.threads, console)?,
-        false => None,
-    };
-    if let Some(origin) = &origin
-        && let Some(report) = job.compare(origin)?
-    {
-        return Ok(report);
+    match format::kind(&inputs, plan.format)? {
+        Some(kind) => job.prepare_tables(&Tables::open(&inputs, kind)?),
+        None => job.prepare_text(&inputs),
     }
-    let ingested = ingest::ingest(plan, &inputs, &plan.temp_dir, console)?;
-    if job.output.is_taken()
-        && origin.is_none()
-        && let Some(report) = job.compare(&ingested.origin)?
-    {
-        return Ok(report);
-    }
-    job.make(&ingested)
 }
 
 /// Statistics of another dataset.
@@ -110,7 +102,51 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn compare(&self, origin: &Origin) -> Result<Option<PrepReport>, Error> {
+    /// Raw text, straight to packed rows or by way of a condition.
+    fn prepare_text(&self, inputs: &[Input]) -> Result<PrepReport, Error> {
+        let (plan, console) = (self.plan, self.console);
+        let [first_input, ..] = inputs else { unreachable!("there is at least one input") };
+        let first = ingest::open(first_input)?;
+        let filter = self.filter(first.1.columns.label)?;
+        let is_taken = self.output.is_taken();
+        let origin = if is_taken { ingest::origin(inputs, plan.threads, console)? } else { None };
+        if let Some(origin) = &origin
+            && let Some(report) = self.compare(origin, filter.as_ref())?
+        {
+            return Ok(report);
+        }
+        let ingested = match &filter {
+            Some(filter) => query::ingest_text(plan, filter, first, inputs, console)?,
+            None => ingest::ingest(plan, first, inputs, console)?,
+        };
+        if is_taken
+            && origin.is_none()
+            && let Some(report) = self.compare(&ingested.origin, filter.as_ref())?
+        {
+            return Ok(report);
+        }
+        self.make(&ingested, filter.as_ref())
+    }
+
+    /// Files of other engines.
+    fn prepare_tables(&self, tables: &Tables) -> Result<PrepReport, Error> {
+        let origin = tables.origin(self.console)?;
+        let filter = self.filter(origin.labelled)?;
+        if self.output.is_taken()
+            && let Some(report) = self.compare(&origin, filter.as_ref())?
+        {
+            return Ok(report);
+        }
+        let ingested = tables.ingest(self.plan, filter.as_ref(), origin, self.console)?;
+        self.make(&ingested, filter.as_ref())
+    }
+
+    /// The condition of the plan, checked.
+    fn filter(&self, labelled: bool) -> Result<Option<Filter>, Error> {
+        Ok(self.plan.condition.as_ref().map(|condition| Filter::parse(condition, labelled)).transpose()?)
+    }
+
+    fn compare(&self, origin: &Origin, filter: Option<&Filter>) -> Result<Option<PrepReport>, Error> {
         let plan = self.plan;
         self.output.compare(plan.bad_rows.rejected_max(), |d| {
             let (features, fitted_on) = match &d.layout {
@@ -122,6 +158,7 @@ impl Job<'_> {
                 && d.source.digest == origin.digest()
                 && d.source.format == origin.format
                 && d.holdout == plan.holdout
+                && d.filter.as_deref() == filter.map(Filter::text)
                 && features == plan.features
                 && fitted_on.as_ref() == self.fitted_on()
         })
@@ -132,17 +169,16 @@ impl Job<'_> {
     }
 
     /// What determines the content: see [`Staging::new`].
-    fn identity(&self, origin: &Origin) -> Digest {
+    fn identity(&self, origin: &Origin, filter: Option<&Filter>) -> Digest {
         let (version, plan, source, format) = (dataset::VERSION, self.plan, origin.digest(), origin.format);
         let holdout = plan.holdout.map(|h| (h.fraction.to_bits(), h.seed));
-        let fitted_on = self.fitted_on();
-        digest(
-            format!("{version} {source} {format} {} {holdout:?} {} {fitted_on:?}", plan.name, plan.features).as_bytes(),
-        )
+        let (fitted_on, filter) = (self.fitted_on(), filter.map(Filter::text));
+        let settings = format!("{} {holdout:?} {} {fitted_on:?} {filter:?}", plan.name, plan.features);
+        digest(format!("{version} {source} {format} {settings}").as_bytes())
     }
 
-    fn make(&self, ingested: &Ingested) -> Result<PrepReport, Error> {
-        let Ingested { origin, spill, index, rejects, labelled } = ingested;
+    fn make(&self, ingested: &Ingested, filter: Option<&Filter>) -> Result<PrepReport, Error> {
+        let Ingested { origin, spill, index, rejects, filtered } = ingested;
         let (digest, threads) = (origin.digest(), self.plan.threads);
         let text_bytes = origin.files.iter().map(|file| file.bytes).sum();
         self.console.detail(format!("{}: {}, {text_bytes} bytes of text, {digest}", origin.shown, origin.format));
@@ -151,19 +187,20 @@ impl Job<'_> {
         self.output.step("fitting");
         let totals = fit::fit(spill, index, n_buckets.is_some(), &rule, threads)?;
         let rows = RowCounts {
-            read: index.rows() + rejects.count(),
+            read: index.rows() + rejects.count() + filtered,
             train: totals.rows[0],
             holdout: totals.rows[1],
             rejected: rejects.count(),
-            filtered: 0,
+            filtered: *filtered,
         };
         if rows.train == 0 {
             let fraction = self.plan.holdout.map_or(0.0, |h| h.fraction);
             return Err(Error::AllHeldOut { place: origin.shown.clone(), holdout: rows.holdout, fraction });
         }
-        let staging = Staging::new(&self.output.place, &self.output.place, DESCRIPTOR_KEY, &self.identity(origin));
-        let layout = self.layout(&staging, &totals, *labelled, index.entries())?;
-        let form = Form { labelled: *labelled, n_buckets };
+        let staging =
+            Staging::new(&self.output.place, &self.output.place, DESCRIPTOR_KEY, &self.identity(origin, filter));
+        let layout = self.layout(&staging, &totals, origin.labelled, index.entries())?;
+        let form = Form { labelled: origin.labelled, n_buckets };
         let (Layout::Dense(Dense { numeric, .. }) | Layout::Sparse(Sparse { numeric, .. })) = &layout else {
             unreachable!("click logs are dense or sparse");
         };
@@ -194,7 +231,7 @@ impl Job<'_> {
                 files: if origin.files.len() > 1 { origin.files.clone() } else { Vec::new() },
             },
             layout,
-            filter: None,
+            filter: filter.map(|filter| filter.text().to_owned()),
             rows,
             holdout: self.plan.holdout,
             parts: written.parts,
@@ -257,12 +294,7 @@ impl Job<'_> {
             Layout::Sparse(s) => (s.labels, format!("{} features", count(s.n_features.into()))),
             Layout::Ratings(_) => return,
         };
-        say(format!(
-            "{} rows of {features} ({}, {} MB of text)",
-            count(rows),
-            d.source.format,
-            d.source.bytes / 1_000_000
-        ));
+        say(format!("{} rows of {features} ({}, {} MB)", count(rows), d.source.format, d.source.bytes / 1_000_000));
         match labels {
             Some(labels) => {
                 let clicks = labels.train_positives + labels.holdout_positives;
@@ -283,6 +315,9 @@ impl Job<'_> {
             let percent = 100.0 * sparse.rows_with_collisions as f64 / d.rows.train as f64;
             let (rows, entries) = (count(sparse.rows_with_collisions), count(sparse.entries));
             say(format!("{entries} values, all kept; {rows} rows ({percent:.3} %) hit a bucket more than once"));
+        }
+        if let Some(filter) = &d.filter {
+            say(format!("{} rows did not meet {filter}", count(d.rows.filtered)));
         }
         if let Some(holdout) = d.holdout {
             let percent = 100.0 * holdout.fraction;

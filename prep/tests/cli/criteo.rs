@@ -322,7 +322,7 @@ fn check_field(field: usize, value: &str, message: &str) {
 #[test]
 fn bad_rows_are_told_with_place_value_and_rule() {
     const DECIMAL: &str = "is a decimal number, expected an integer; the file seems to have been written anew by a tool that \
-                           turns columns with missing values into floats";
+                           turns columns with missing values into floats (`--format csv` reads such csv files)";
     check_field(3, "12x", "I3 `12x` is not an integer");
     check_field(3, "0x1f", "I3 `0x1f` is not an integer");
     check_field(1, "9223372036854775808", "I1 `9223372036854775808` does not fit 64 bits");
@@ -382,7 +382,7 @@ fn inputs_that_are_no_click_logs_are_refused() {
     check("t", "\n\r\n", "", "t: no rows: there is nothing but empty lines");
     let header = header(&["Id", "Label"]);
     check("t.csv", &header, "", "t.csv: no rows: there is nothing but a header");
-    let swapped = header.replace("I1,I2", "I2,I1");
+    let swapped = header.replace("I1,I2", "I2,J1");
     let shown: String = swapped.chars().take(60).collect();
     let expected = format!("t.csv:1:1: the header `{shown}...` is not [Id], [Label], I1 to I13, C1 to C26");
     check("t.csv", swapped, "", &expected);

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic; clippy knows test functions, not what they call")]
 
 mod criteo;
+mod criteo_queries;
 mod criteo_values;
 mod datasets;
 mod failures;
