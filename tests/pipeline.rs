@@ -5,7 +5,11 @@
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
+use manifests::clicks::{ClickRows, Form, decode};
+use manifests::load;
+use manifests::place::Place;
 use reporting::Console;
+use schemas::dataset::{Layout, Object};
 use schemas::report::{PrepReport, ShardReport, TrainReport};
 use serde_json::{Value, json};
 
@@ -146,6 +150,57 @@ fn the_same_ratings_make_the_same_bits_in_another_folder_with_other_threads() {
     {
         let [a, b] = folders.each_ref().map(|folder| std::fs::read(folder.path().join(file)).unwrap());
         assert!(a == b, "{file}");
+    }
+}
+
+/// The cells of all rows of `objects`, a row as its bits, sorted.
+fn cells(place: &Place, layout: &Layout, objects: &[Object]) -> Vec<Vec<u32>> {
+    let form = Form::of(layout).unwrap();
+    let (mut all, mut rows) = (Vec::new(), ClickRows::default());
+    for object in objects {
+        decode(form, load::object(place, object, "test").unwrap(), &mut rows).unwrap();
+        let label = |row: usize| rows.labels.get(row).map(|label| label.to_bits());
+        all.extend((0..rows.len).map(|row| {
+            let numbers = rows.numbers.iter().map(|column| column[row].to_bits());
+            let buckets = rows.buckets.iter().filter_map(|column| column.get(row).copied());
+            label(row).into_iter().chain(numbers).chain(buckets).collect::<Vec<u32>>()
+        }));
+    }
+    all.sort_unstable();
+    all
+}
+
+#[test]
+fn a_click_log_becomes_mini_batches_with_every_value_in_place() {
+    for features in ["sparse", "dense"] {
+        let folders = [(tempfile::tempdir().unwrap(), 1), (tempfile::tempdir().unwrap(), 7)];
+        for (folder, threads) in &folders {
+            let at = folder.path().display();
+            prep(&format!("generate criteo --rows 150000 --seed 5 -o {at}/train.txt --threads {threads}"));
+            let prepared = prepare(&format!(
+                "criteo {at}/train.txt --features {features} --hash-buckets 20000 --holdout 0.1 -o {at}/prepared --threads {threads}"
+            ));
+            let sharded = shard(&format!(
+                "{at}/prepared --batch 6250 -o {at}/shards --manifest {at}/set.json --threads {threads}"
+            ));
+            assert_eq!((prepared.kind.as_str(), sharded.kind.as_str()), (features, features));
+            assert_eq!((sharded.rows, sharded.holdout_rows), (prepared.rows.train, prepared.rows.holdout));
+            validate("dataset", &json_of(&folder.path().join("prepared/dataset.json")));
+            validate("manifest", &json_of(&folder.path().join("set.json")));
+        }
+        let [one, other] = folders.each_ref().map(|(folder, _)| folder.path());
+        for file in ["train.txt", "prepared/dataset.json", "set.json"] {
+            assert!(std::fs::read(one.join(file)).unwrap() == std::fs::read(other.join(file)).unwrap(), "{file}");
+        }
+        let dataset = load::dataset(&Place::parse(one.join("prepared").to_str().unwrap()).unwrap()).unwrap();
+        let shards = load::shards(one.join("set.json").to_str().unwrap()).unwrap();
+        let (from, to) = (&dataset.descriptor, &shards.manifest);
+        for (parts, batches) in [(&from.parts, &to.batches), (&from.holdout_parts, &to.holdout_batches)] {
+            assert!(cells(&dataset.place, &from.layout, parts) == cells(&shards.place, &to.layout, batches));
+        }
+        let scales = |layout: &Layout| layout.tables().into_iter().map(|(_, t)| t.digest.clone()).collect::<Vec<_>>();
+        assert_eq!(scales(&from.layout), scales(&to.layout));
+        assert_eq!(scales(&to.layout).len(), usize::from(features == "sparse"));
     }
 }
 
