@@ -11,7 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::blocks::{ReadError, Text};
+use manifests::digest::Digester;
+use reporting::Progress;
+use schemas::dataset::Digest;
+
+use crate::blocks::{Block, ReadError, Text, in_order};
 use crate::error::Error;
 
 /// Where text is to be read from.
@@ -108,6 +112,28 @@ impl Source {
             },
             _ => Error::Unreadable { place: self.shown.clone(), source },
         }
+    }
+
+    /// Digest and size of the text, without looking at what it says. The text is then read.
+    ///
+    /// # Errors
+    /// As [`Source::explain`].
+    pub fn digest(&self, threads: usize, progress: &Progress) -> Result<(Digest, u64), Error> {
+        let (mut digester, mut lines) = (Digester::default(), 0);
+        let read = |(): &mut (), block: &mut Block| self.text.next_block(block).map(|(n, outcome)| (n, Ok(outcome)));
+        in_order(
+            threads.min(2),
+            || (),
+            read,
+            |block: &Block, outcome| {
+                outcome.map_err(|e| self.explain(e, lines))?;
+                lines += block.text().iter().filter(|&&b| b == b'\n').count() as u64;
+                digester.update(block.text());
+                progress.add(self.text.take_raw_bytes());
+                Ok::<_, Error>(())
+            },
+        )?;
+        Ok((digester.finish(), digester.bytes()))
     }
 
     fn in_standard_input() -> Result<Self, Error> {

@@ -74,21 +74,8 @@ pub(super) fn origin(inputs: &[Input], threads: usize, console: &Console) -> Res
     let mut origin: Option<Origin> = None;
     for input in inputs {
         let (source, format) = open(input)?;
-        let (mut digester, mut lines) = (Digester::default(), 0);
-        let read = |(): &mut (), block: &mut Block| source.text.next_block(block).map(|(n, outcome)| (n, Ok(outcome)));
-        in_order(
-            threads.min(2),
-            || (),
-            read,
-            |block: &Block, outcome| {
-                outcome.map_err(|e| source.explain(e, lines))?;
-                lines += block.text().iter().filter(|&&b| b == b'\n').count() as u64;
-                digester.update(block.text());
-                progress.add(source.text.take_raw_bytes());
-                Ok::<_, Error>(())
-            },
-        )?;
-        let file = SourceFile { name: source.name.clone(), bytes: digester.bytes(), digest: digester.finish() };
+        let (digest, bytes) = source.digest(threads, &progress)?;
+        let file = SourceFile { name: source.name.clone(), bytes, digest };
         let origin = origin.get_or_insert_with(|| Origin {
             files: Vec::new(),
             format: format::name(format.columns),

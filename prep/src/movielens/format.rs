@@ -1,7 +1,8 @@
 //! Which of the MovieLens formats a text is in, by its first line. The rows are not looked at here.
 
+use prep_decode::rules::shortened;
+
 use super::parse::{Columns, Separator};
-use super::rules::shortened;
 use crate::cli::Format;
 use crate::error::Error;
 

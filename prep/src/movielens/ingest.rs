@@ -41,28 +41,6 @@ struct ParsedBlock {
     parsed: Parsed,
 }
 
-/// Digest and size of the text of `source`, without looking at what it says.
-pub(super) fn digest(source: &Source, threads: usize, console: &Console) -> Result<(Digest, u64), Error> {
-    let progress = console.progress("comparing", source.raw_bytes, "bytes");
-    let mut digester = Digester::default();
-    let mut lines = 0;
-    let read = |(): &mut (), block: &mut Block| source.text.next_block(block).map(|(n, outcome)| (n, Ok(outcome)));
-    in_order(
-        threads.min(2),
-        || (),
-        read,
-        |block: &Block, outcome| {
-            outcome.map_err(|e| source.explain(e, lines))?;
-            lines += block.text().iter().filter(|&&b| b == b'\n').count() as u64;
-            digester.update(block.text());
-            progress.add(source.text.take_raw_bytes());
-            Ok::<_, Error>(())
-        },
-    )?;
-    progress.finish();
-    Ok((digester.finish(), digester.bytes()))
-}
-
 /// How `source` is to be read.
 pub(super) fn recognise(source: &Source, asked: Format) -> Result<TextFormat, Error> {
     let head = source.text.head().map_err(|e| source.explain(e, 0))?;

@@ -47,7 +47,9 @@ pub fn run(plan: &MovielensPlan, console: &Console) -> Result<PrepReport, Error>
     let mut source = Source::open(&plan.input, &NAMES)?;
     let mut format = ingest::recognise(&source, plan.format)?;
     if job.output.is_taken() && source.can_be_read_again {
-        let (digest, _) = ingest::digest(&source, plan.threads, console)?;
+        let progress = console.progress("comparing", source.raw_bytes, "bytes");
+        let (digest, _) = source.digest(plan.threads, &progress)?;
+        progress.finish();
         if let Some(report) = job.compare(&digest, format)? {
             return Ok(report);
         }

@@ -1,5 +1,7 @@
 //! The rules that a row of ratings keeps, and what is said when it does not. Where they are checked is [`super::parse`].
 
+use prep_decode::rules::shortened;
+
 use super::parse::Columns;
 use crate::blocks::LINE_BYTES_MAX;
 
@@ -81,16 +83,4 @@ impl Rule {
             Self::LineLength => format!("the line is longer than {LINE_BYTES_MAX} bytes"),
         }
     }
-}
-
-/// `text` for a message: printable, and not long.
-#[must_use]
-pub fn shortened(text: &[u8]) -> String {
-    const LENGTH_MAX: usize = 60;
-    let cut = &text[..text.len().min(4 * LENGTH_MAX)];
-    let mut shown: String = String::from_utf8_lossy(cut).escape_debug().collect();
-    if shown.chars().count() > LENGTH_MAX || cut.len() < text.len() {
-        shown = shown.chars().take(LENGTH_MAX).chain("...".chars()).collect();
-    }
-    shown
 }
