@@ -17,6 +17,7 @@ pub mod digest;
 mod error;
 pub mod id_map;
 pub mod load;
+mod pairs;
 pub mod place;
 pub mod ratings;
 pub mod scales;

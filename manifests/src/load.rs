@@ -1,5 +1,7 @@
 //! Descriptors and manifests, read and checked. What passes here keeps its promises; what does not is told with its rule.
 
+use std::path::Path;
+
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -46,6 +48,32 @@ pub fn dataset(place: &Place) -> Result<Dataset, Error> {
     let descriptor: Descriptor = parse(&name, &bytes, dataset::FORMAT, dataset::VERSION, "prep")?;
     check_descriptor(&descriptor).map_err(|problem| invalid(&name, problem, "prep"))?;
     Ok(Dataset { descriptor, digest: digest(&bytes), place: place.clone() })
+}
+
+/// The place of the dataset that `text` names: its folder, or its descriptor.
+///
+/// # Errors
+/// As [`Place::parse`].
+pub fn named_dataset(text: &str) -> Result<Place, Error> {
+    if Path::new(text).file_name().is_some_and(|name| name == dataset::DESCRIPTOR_KEY) {
+        return Ok(Place::parse_file(text)?.0);
+    }
+    Place::parse(text)
+}
+
+/// The folders directly below `place` that hold a dataset, sorted.
+///
+/// # Errors
+/// As [`Place::folders`].
+pub fn datasets(place: &Place) -> Result<Vec<Place>, Error> {
+    let mut found = Vec::new();
+    for folder in place.folders()? {
+        let folder = place.join(&folder)?;
+        if folder.size(dataset::DESCRIPTOR_KEY)?.is_some() {
+            found.push(folder);
+        }
+    }
+    Ok(found)
 }
 
 /// The manifest in the file `path`.
@@ -232,7 +260,6 @@ mod tests {
     use super::*;
     use schemas::exit::{ErrorKind, Explain};
     use serde_json::{Value, json};
-    use std::path::Path;
 
     fn fixture(name: &str) -> Value {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/v1").join(name);

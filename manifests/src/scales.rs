@@ -1,14 +1,8 @@
 //! The table of buckets that a row may hit more than once, as Parquet with two `u32` columns, `bucket` and `scale`.
 
-use std::sync::Arc;
-
-use arrow_array::{Array, RecordBatch, UInt32Array};
-use arrow_schema::{DataType, Field, Schema};
 use bytes::Bytes;
-use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use crate::id_map::properties;
+use crate::pairs;
 
 const COLUMNS: [&str; 2] = ["bucket", "scale"];
 
@@ -20,16 +14,7 @@ const COLUMNS: [&str; 2] = ["bucket", "scale"];
 pub fn encode(scales: &[(u32, u32)]) -> Vec<u8> {
     assert!(scales.is_sorted_by(|a, b| a.0 < b.0), "the buckets ascend");
     assert!(scales.iter().all(|s| s.1 >= 2), "only scales other than 1 are kept");
-    let schema = Schema::new(COLUMNS.map(|name| Field::new(name, DataType::UInt32, false)).to_vec());
-    let column = |values: Vec<u32>| Arc::new(UInt32Array::from(values)) as arrow_array::ArrayRef;
-    let columns = vec![column(scales.iter().map(|s| s.0).collect()), column(scales.iter().map(|s| s.1).collect())];
-    let batch = RecordBatch::try_new(Arc::new(schema), columns).expect("the columns fit the schema");
-    let mut bytes = Vec::new();
-    let mut writer =
-        ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties())).expect("the schema is writable");
-    writer.write(&batch).expect("writing Parquet to memory does not fail");
-    writer.close().expect("writing Parquet to memory does not fail");
-    bytes
+    pairs::encode(COLUMNS, [scales.iter().map(|s| s.0).collect(), scales.iter().map(|s| s.1).collect()])
 }
 
 /// The table, whose buckets must ascend below `n_buckets` and whose scales must be at least 2.
@@ -37,31 +22,18 @@ pub fn encode(scales: &[(u32, u32)]) -> Vec<u8> {
 /// # Errors
 /// A sentence that says what is wrong with the file.
 pub fn decode(n_buckets: u32, bytes: Bytes) -> Result<Vec<(u32, u32)>, String> {
-    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)
-        .and_then(|builder| builder.build())
-        .map_err(|e| format!("not a readable Parquet file: {e}"))?;
     let mut scales: Vec<(u32, u32)> = Vec::new();
-    for batch in reader {
-        let batch = batch.map_err(|e| e.to_string())?;
-        let column = |name: &str| {
-            batch
-                .column_by_name(name)
-                .and_then(|c| c.as_any().downcast_ref::<UInt32Array>())
-                .filter(|c| c.null_count() == 0)
-                .ok_or_else(|| format!("there is no complete column `{name}` of type u32"))
-        };
-        let [buckets, values] = COLUMNS.map(column);
-        for (&bucket, &scale) in buckets?.values().iter().zip(values?.values()) {
-            let row = scales.len();
-            if bucket >= n_buckets || scales.last().is_some_and(|last| last.0 >= bucket) {
-                return Err(format!("row {row}: bucket {bucket} is not in ascending order below {n_buckets}"));
-            }
-            if scale < 2 {
-                return Err(format!("row {row}: the scale {scale} is less than 2"));
-            }
-            scales.push((bucket, scale));
+    pairs::decode(COLUMNS, bytes, |bucket, scale| {
+        let row = scales.len();
+        if bucket >= n_buckets || scales.last().is_some_and(|last| last.0 >= bucket) {
+            return Err(format!("row {row}: bucket {bucket} is not in ascending order below {n_buckets}"));
         }
-    }
+        if scale < 2 {
+            return Err(format!("row {row}: the scale {scale} is less than 2"));
+        }
+        scales.push((bucket, scale));
+        Ok(())
+    })?;
     Ok(scales)
 }
 

@@ -52,7 +52,7 @@ impl Plan {
     /// When there is no batch size: the command line requires one.
     pub fn resolve(cli: &Cli) -> Result<Self, Error> {
         let place = match &cli.prepared {
-            Some(text) => named_dataset(text)?,
+            Some(text) => load::named_dataset(text)?,
             None => only_dataset()?,
         };
         let dataset = load::dataset(&place)?;
@@ -101,22 +101,8 @@ impl Plan {
     }
 }
 
-fn named_dataset(text: &str) -> Result<Place, Error> {
-    if Path::new(text).file_name().is_some_and(|name| name == DESCRIPTOR_KEY) {
-        return Ok(Place::parse_file(text)?.0);
-    }
-    Ok(Place::parse(text)?)
-}
-
 fn only_dataset() -> Result<Place, Error> {
-    let prepared = Place::parse(PREPARED)?;
-    let mut found = Vec::new();
-    for folder in prepared.folders()? {
-        let dataset = prepared.join(&folder)?;
-        if dataset.size(DESCRIPTOR_KEY)?.is_some() {
-            found.push(dataset);
-        }
-    }
+    let mut found = load::datasets(&Place::parse(PREPARED)?)?;
     match found.len() {
         0 => Err(Error::NoDataset { looked_for: format!("{PREPARED}/*/{DESCRIPTOR_KEY}") }),
         1 => Ok(found.remove(0)),

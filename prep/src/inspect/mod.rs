@@ -11,7 +11,6 @@ mod ratings;
 mod table;
 
 use std::io::Write;
-use std::path::Path;
 use std::time::Instant;
 
 use manifests::load::{self, Dataset};
@@ -81,24 +80,14 @@ fn inspect(plan: &InspectPlan, console: &Console) -> Result<InspectReport, Error
 /// The dataset that was named, else the only one in the conventional place.
 fn find(named: Option<&str>) -> Result<Dataset, Error> {
     let place = match named {
-        Some(text) if Path::new(text).file_name().is_some_and(|name| name == DESCRIPTOR_KEY) => {
-            Place::parse_file(text)?.0
-        }
-        Some(text) => Place::parse(text)?,
+        Some(text) => load::named_dataset(text)?,
         None => only_dataset()?,
     };
     Ok(load::dataset(&place)?)
 }
 
 fn only_dataset() -> Result<Place, Error> {
-    let prepared = Place::parse(PREPARED)?;
-    let mut found = Vec::new();
-    for folder in prepared.folders()? {
-        let dataset = prepared.join(&folder)?;
-        if dataset.size(DESCRIPTOR_KEY)?.is_some() {
-            found.push(dataset);
-        }
-    }
+    let mut found = load::datasets(&Place::parse(PREPARED)?)?;
     match found.len() {
         0 => Err(Error::NoDataset { looked_for: format!("{PREPARED}/*/{DESCRIPTOR_KEY}") }),
         1 => Ok(found.remove(0)),
