@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use schemas::clicks::{N_CATEGORICAL, N_NUMERIC, NumericColumn, Sparse};
 use schemas::dataset::{self, Descriptor, Digest, Layout, Object, Ratings};
 use schemas::manifest::{self, Manifest};
+use schemas::preparation::{self, Preparation};
 
 use crate::Error;
 use crate::digest::digest;
@@ -88,6 +89,19 @@ pub fn shards(path: &str) -> Result<Shards, Error> {
     check_manifest(&manifest).map_err(|problem| invalid(&name, problem, "shard"))?;
     let place = folder.join(&manifest.base)?;
     Ok(Shards { manifest, digest: digest(&bytes), place, name })
+}
+
+/// How rows are prepared for the model of the run at `place`.
+///
+/// # Errors
+/// [`Error::NotFound`] when there is none, [`Error::Invalid`] when it breaks a rule.
+pub fn preparation(place: &Place) -> Result<Preparation, Error> {
+    let key = preparation::PREPARATION_KEY;
+    let bytes = place.get(key)?;
+    let name = place.show(key);
+    let found: Preparation = parse(&name, &bytes, preparation::FORMAT, preparation::VERSION, "train")?;
+    check_layout(&found.layout).map_err(|problem| invalid(&name, problem, "train"))?;
+    Ok(found)
 }
 
 /// The bytes of `object`, checked against the size and digest that `named_by` records.

@@ -4,6 +4,7 @@
 //! |---|---|---|---|
 //! | `gristmill.dataset` 1 | [`dataset::Descriptor`] | `prep` | `shard` |
 //! | `gristmill.manifest` 1 | [`manifest::Manifest`] | `shard` | `train` |
+//! | `gristmill.preparation` 1 | [`preparation::Preparation`] | `train` | `train` |
 //! | `gristmill.run` 1 | [`report::TrainReport`] | `train` | people, schedulers |
 //! | report lines | [`report`] | every tool, last line of standard output | schedulers |
 //! | protocol 1 | [`message::Envelope`] | supervisor and workers | each other |
@@ -19,6 +20,7 @@ pub mod dataset;
 pub mod exit;
 pub mod manifest;
 pub mod message;
+pub mod preparation;
 pub mod report;
 
 /// The JSON Schema of each file format, as `(file name, pretty-printed schema)`.
@@ -39,6 +41,7 @@ pub fn json_schemas() -> Vec<(&'static str, String)> {
         ("generate-report.schema.json", pretty(schemars::schema_for!(report::GenerateReport))),
         ("inspect-report.schema.json", pretty(schemars::schema_for!(report::InspectReport))),
         ("shard-report.schema.json", pretty(schemars::schema_for!(report::ShardReport))),
+        ("preparation.schema.json", pretty(schemars::schema_for!(preparation::Preparation))),
         ("train-report.schema.json", pretty(schemars::schema_for!(report::TrainReport))),
     ]
 }

@@ -67,6 +67,9 @@ pub enum Message {
         epoch: u64,
         /// One entry for each of its batches.
         losses: Vec<BatchLoss>,
+        /// For click logs: its rows, counted by the model's output.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        scores: Option<Scores>,
     },
     /// A worker is done.
     Finished {
@@ -129,10 +132,19 @@ pub enum Next {
 pub struct BatchLoss {
     /// The batch's position in the step, or among the held-out batches.
     pub slot: u32,
-    /// Sum over its rows: squared errors in stars.
+    /// Sum over its rows: squared errors in stars, or log losses in nats.
     pub loss_sum: f64,
     /// Its rows.
     pub rows: u64,
+}
+
+/// Held-out rows of one worker, counted by the model's output.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scores {
+    /// Sum of the predicted probabilities, in units of 2^-32.
+    pub predicted: u64,
+    /// Bin, clicks and other rows, for each bin that is not empty; ascending.
+    pub bins: Vec<(u32, u64, u64)>,
 }
 
 /// Where the time of one worker's step went, in microseconds.

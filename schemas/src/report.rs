@@ -106,10 +106,9 @@ pub struct TrainReport {
     pub manifest: String,
     /// Digest of the manifest.
     pub manifest_digest: Digest,
-    /// The model's kind.
-    pub model: String,
-    /// Everything the result depends on besides the manifest.
-    pub settings: PmfSettings,
+    /// The model's kind, its settings, and how good it is.
+    #[serde(flatten)]
+    pub trained: Trained,
     /// Worker threads; the result does not depend on it.
     pub workers: u32,
     /// Why the run ended.
@@ -120,12 +119,6 @@ pub struct TrainReport {
     pub epochs: u64,
     /// Epoch (from 0) whose model was kept: the best on held-out rows, else the last.
     pub model_epoch: Option<u64>,
-    /// Root mean squared error, in stars, over the training rows of the last whole epoch, each taken before its step.
-    pub train_rmse: Option<f64>,
-    /// Root mean squared error, in stars, of the kept model on the held-out rows.
-    pub holdout_rmse: Option<f64>,
-    /// The baselines on the held-out rows, or on the training rows when none are held out.
-    pub baselines: BaselineRmse,
     /// `model.safetensors` of the run.
     pub model_digest: Digest,
     /// Digest of steps, epochs and losses: equal for equal runs whatever the number of workers.
@@ -134,6 +127,111 @@ pub struct TrainReport {
     pub rows_per_second: f64,
     /// Wall-clock seconds from start to report.
     pub seconds: f64,
+}
+
+/// What was trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "model")]
+pub enum Trained {
+    /// Probabilistic matrix factorisation, of ratings.
+    #[serde(rename = "pmf")]
+    Pmf {
+        /// Everything the result depends on besides the manifest.
+        settings: PmfSettings,
+        /// Root mean squared error, in stars, over the training rows of the last whole epoch, each taken before its step.
+        train_rmse: Option<f64>,
+        /// Root mean squared error, in stars, of the kept model on the held-out rows.
+        holdout_rmse: Option<f64>,
+        /// The baselines on the held-out rows, or on the training rows when none are held out.
+        baselines: BaselineRmse,
+    },
+    /// Logistic regression, of click logs.
+    #[serde(rename = "lr")]
+    Logistic {
+        /// Everything the result depends on besides the manifest.
+        settings: LogisticSettings,
+        /// Mean log loss, in nats, over the training rows of the last whole epoch, each taken before its step.
+        train_log_loss: Option<f64>,
+        /// The kept model on the held-out rows.
+        holdout: Option<ClickQuality>,
+        /// Log loss, in nats, of always predicting the training rows' share of clicks: on the held-out rows, or on the
+        /// training rows when none are held out.
+        base_log_loss: f64,
+    },
+}
+
+impl Trained {
+    /// The training loss of the last whole epoch, if there was one: RMSE in stars, or log loss in nats.
+    #[must_use]
+    pub const fn train_loss(&self) -> Option<f64> {
+        match self {
+            Self::Pmf { train_rmse: loss, .. } | Self::Logistic { train_log_loss: loss, .. } => *loss,
+        }
+    }
+
+    /// The loss of the kept model on the held-out rows, if there are any.
+    #[must_use]
+    pub fn holdout_loss(&self) -> Option<f64> {
+        match self {
+            Self::Pmf { holdout_rmse, .. } => *holdout_rmse,
+            Self::Logistic { holdout, .. } => holdout.map(|quality| quality.log_loss),
+        }
+    }
+
+    /// The loss of predicting the same for every row.
+    #[must_use]
+    pub const fn base_loss(&self) -> f64 {
+        match self {
+            Self::Pmf { baselines, .. } => baselines.mean,
+            Self::Logistic { base_log_loss, .. } => *base_log_loss,
+        }
+    }
+}
+
+/// How good predicted probabilities of clicks are.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ClickQuality {
+    /// Mean log loss in nats.
+    pub log_loss: f64,
+    /// Area under the ROC curve; nothing when all rows have the same label.
+    pub auc: Option<f64>,
+    /// Log loss divided by that of always predicting these rows' own share of clicks; nothing when all have the same label.
+    pub normalised_entropy: Option<f64>,
+    /// Mean probability divided by the share of clicks; nothing when there are no clicks.
+    pub calibration: Option<f64>,
+}
+
+/// Settings of a logistic regression that determine its bits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LogisticSettings {
+    /// Root seed of the order.
+    pub seed: u64,
+    /// Whether there is an intercept.
+    pub intercept: bool,
+    /// Adam's learning rate in the first epoch.
+    pub learning_rate: f64,
+    /// How the learning rate changes from epoch to epoch.
+    pub lr_decay: LrDecay,
+    /// Decay of Adam's first moments.
+    pub beta1: f64,
+    /// Decay of Adam's second moments.
+    pub beta2: f64,
+    /// Multiple of each weight, but not of the intercept, that is added to its gradient.
+    pub l2: f64,
+    /// Mini-batches of a step.
+    pub step_batches: u32,
+    /// How the mini-batches' gradients make the step's.
+    pub reduce: Reduce,
+}
+
+/// How the learning rate changes from epoch to epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LrDecay {
+    /// It does not.
+    None,
+    /// Divided by the square root of the epoch, counted from 1.
+    SqrtEpoch,
 }
 
 /// Settings of a matrix factorisation that determine its bits.

@@ -5,13 +5,14 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use reporting::{Flags, Shell};
 use schemas::exit::EXIT_CODES_HELP;
-use schemas::report::Reduce;
+use schemas::report::{LrDecay, Reduce};
 
 /// Examples of the long help, each of which is run by a test.
-pub const EXAMPLES: [&str; 3] = [
+pub const EXAMPLES: [&str; 4] = [
     "train --manifest ml20m.json",
     "train --manifest ml20m.json --biases --l2 0.02 --max-epochs 30 --patience 3 -o runs/biased",
     "train --manifest ml20m.json --workers 8 --step-batches 8 --max-time 480s --target-holdout-loss 0.9",
+    "train --manifest criteo.json --learning-rate 0.005 --lr-decay sqrt-epoch -o runs/clicks",
 ];
 
 fn after_help() -> String {
@@ -20,8 +21,9 @@ fn after_help() -> String {
 
 /// Trains a model from the mini-batches that a manifest names.
 ///
-/// The manifest's kind picks the model: ratings train a probabilistic matrix factorisation. The result depends on the
-/// manifest, the seed, the settings of the model and `--step-batches` only, to the bit: not on the number of workers.
+/// The manifest's kind picks the model: ratings train a probabilistic matrix factorisation, click logs (dense and sparse) a
+/// logistic regression. The result depends on the manifest, the seed, the settings of the model and `--step-batches` only, to
+/// the bit: not on the number of workers.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "train", version, after_long_help = after_help(), args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Cli {
@@ -65,27 +67,43 @@ pub struct TrainArgs {
     /// Mini-batches of a step [default: the number of workers].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536), help_heading = "Model")]
     pub step_batches: Option<u32>,
-    /// How the gradients of a step's mini-batches make one.
-    #[arg(long, value_enum, default_value_t = ReduceArg::Sum, value_name = "HOW", help_heading = "Model")]
-    pub reduce: ReduceArg,
+    /// How the gradients of a step's mini-batches make one [default: sum for ratings, mean for click logs].
+    #[arg(long, value_enum, value_name = "HOW", help_heading = "Model")]
+    pub reduce: Option<ReduceArg>,
     /// Root seed of the start and of the order.
     #[arg(long, default_value_t = 8, value_name = "N", help_heading = "Model")]
     pub seed: u64,
-    /// Factors of a user or item.
-    #[arg(long, default_value_t = 20, value_name = "N", help_heading = "Model")]
-    pub factors: u32,
-    /// Learn a bias for every user and item too.
-    #[arg(long, help_heading = "Model")]
-    pub biases: bool,
-    /// Learning rate of one mini-batch's mean gradient [default: 8 with momentum 0.8; less on small data or batches].
+    /// Learning rate of one mini-batch's mean gradient [default: 0.0075 for click logs; for ratings 8 with momentum 0.8, less on
+    /// small data or batches].
     #[arg(long, value_name = "RATE", help_heading = "Model")]
     pub learning_rate: Option<f64>,
-    /// Nesterov momentum.
-    #[arg(long, default_value_t = 0.8, value_name = "MU", help_heading = "Model")]
-    pub momentum: f64,
-    /// Weight of the squared norm of a rating's two rows, added to its squared error.
+    /// Weight of the regulariser: of the squared norm of a rating's two rows, added to its squared error; or of a weight, added
+    /// to its gradient, as `weight_decay` of `torch.optim.Adam`, but not of the intercept.
     #[arg(long, default_value_t = 0.0, value_name = "WEIGHT", help_heading = "Model")]
     pub l2: f64,
+
+    /// Factors of a user or item [default: 20].
+    #[arg(long, value_name = "N", help_heading = "Matrix factorisation, for ratings")]
+    pub factors: Option<u32>,
+    /// Learn a bias for every user and item too.
+    #[arg(long, help_heading = "Matrix factorisation, for ratings")]
+    pub biases: bool,
+    /// Nesterov momentum [default: 0.8].
+    #[arg(long, value_name = "MU", help_heading = "Matrix factorisation, for ratings")]
+    pub momentum: Option<f64>,
+
+    /// Decay of Adam's first moments [default: 0.9].
+    #[arg(long, value_name = "BETA", help_heading = "Logistic regression, for click logs")]
+    pub beta1: Option<f64>,
+    /// Decay of Adam's second moments [default: 0.999].
+    #[arg(long, value_name = "BETA", help_heading = "Logistic regression, for click logs")]
+    pub beta2: Option<f64>,
+    /// How the learning rate changes from epoch to epoch [default: none].
+    #[arg(long, value_enum, value_name = "HOW", help_heading = "Logistic regression, for click logs")]
+    pub lr_decay: Option<LrDecayArg>,
+    /// Do not learn an intercept.
+    #[arg(long, help_heading = "Logistic regression, for click logs")]
+    pub no_intercept: bool,
 
     /// End after this many epochs.
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000), help_heading = "End")]
@@ -93,13 +111,13 @@ pub struct TrainArgs {
     /// End after this much time, for example 480s or 2h.
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, help_heading = "End")]
     pub max_time: Option<Duration>,
-    /// End once the training RMSE, in stars, was at or below this for ten steps in a row.
-    #[arg(long, value_name = "RMSE", help_heading = "End")]
+    /// End once the training loss (RMSE in stars, log loss in nats) was at or below this for ten steps in a row.
+    #[arg(long, value_name = "LOSS", help_heading = "End")]
     pub target_loss: Option<f64>,
-    /// End once the held-out RMSE, in stars, is at or below this.
-    #[arg(long, value_name = "RMSE", help_heading = "End")]
+    /// End once the held-out loss is at or below this.
+    #[arg(long, value_name = "LOSS", help_heading = "End")]
     pub target_holdout_loss: Option<f64>,
-    /// End once the held-out RMSE has not improved for this many epochs [default: 3 when rows are held out].
+    /// End once the held-out loss has not improved for this many epochs [default: 3 when rows are held out].
     #[arg(long, value_name = "EPOCHS", value_parser = clap::value_parser!(u64).range(1..), help_heading = "End")]
     pub patience: Option<u64>,
 }
@@ -118,6 +136,24 @@ impl From<ReduceArg> for Reduce {
         match arg {
             ReduceArg::Mean => Self::Mean,
             ReduceArg::Sum => Self::Sum,
+        }
+    }
+}
+
+/// How the learning rate changes from epoch to epoch.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LrDecayArg {
+    /// It does not.
+    None,
+    /// Divided by the square root of the epoch, counted from 1.
+    SqrtEpoch,
+}
+
+impl From<LrDecayArg> for LrDecay {
+    fn from(arg: LrDecayArg) -> Self {
+        match arg {
+            LrDecayArg::None => Self::None,
+            LrDecayArg::SqrtEpoch => Self::SqrtEpoch,
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use schemas::exit::{ErrorKind, Explain};
 
+use crate::model::Metric;
+
 /// A failure of `train`.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -27,22 +29,20 @@ pub enum Error {
     },
     /// The loss went out of bounds.
     #[error(
-        "training diverged at step {step}: the RMSE is {rmse:.4} stars, it was {first_rmse:.4} at the first step \
-         (learning rate {learning_rate} x {step_batches} batches a step, momentum {momentum})"
+        "training diverged at step {step}: the {} is {loss:.4} {}, it was {first_loss:.4} at the first step ({settings})",
+        metric.name(), metric.unit()
     )]
     Diverged {
         /// The step, from 0.
         step: u64,
-        /// Its RMSE.
-        rmse: f64,
-        /// The RMSE of the first step.
-        first_rmse: f64,
-        /// The learning rate of the run.
-        learning_rate: f64,
-        /// What it was multiplied by.
-        step_batches: u32,
-        /// The momentum of the run.
-        momentum: f64,
+        /// What the loss is.
+        metric: Metric,
+        /// The step's loss.
+        loss: f64,
+        /// The loss of the first step.
+        first_loss: f64,
+        /// The settings that matter here.
+        settings: String,
         /// A learning rate to try: the default for this data, or a quarter of the one that failed.
         safer: f64,
     },
@@ -119,7 +119,9 @@ impl Explain for Error {
             }
             Self::Worker { fix, .. } => fix.clone(),
             Self::Lost { .. } | Self::Slow { .. } => Some("run the command again".to_owned()),
-            Self::Memory { .. } => Some("choose fewer `--factors`, or a machine with more memory".to_owned()),
+            Self::Memory { .. } => {
+                Some("choose fewer `--factors` or `--hash-buckets`, or a machine with more memory".to_owned())
+            }
             Self::Stopped(stopped) => stopped.fix(),
             Self::Internal(_) => None,
         }

@@ -5,8 +5,6 @@ pub mod memory;
 use std::sync::Arc;
 use std::time::Duration;
 
-use train_core::gradient::Gradient;
-
 /// A failure of the exchange.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -29,18 +27,18 @@ pub enum ExchangeError {
     },
 }
 
-/// Moves gradients between the workers of one run.
+/// Moves gradients of the kind `G` between the workers of one run.
 ///
 /// Every slot of a step is published by one worker and read by all. Published gradients are kept until they are
 /// released. Implementations pass the suite in `tests/conformance.rs`.
-pub trait UpdateExchange: Send + Sync {
+pub trait UpdateExchange<G>: Send + Sync {
     /// Makes the gradient of `slot` in `step` available to all.
     ///
     /// Idempotent: a repeated call with an equal gradient changes nothing, also after the step was released.
     ///
     /// # Errors
     /// [`ExchangeError::Contradiction`] when the slot already holds another gradient; it then keeps the first.
-    fn publish(&self, step: u64, slot: u32, gradient: Arc<Gradient>) -> Result<(), ExchangeError>;
+    fn publish(&self, step: u64, slot: u32, gradient: Arc<G>) -> Result<(), ExchangeError>;
 
     /// Waits, at most for `wait`, until slots `0..n_slots` of `step` are all published, and gives those that are still
     /// missing. Any number of workers may wait for the same step.
@@ -53,7 +51,7 @@ pub trait UpdateExchange: Send + Sync {
     ///
     /// # Errors
     /// [`ExchangeError::Absent`] for a slot that was not published or is already released.
-    fn read(&self, step: u64, n_slots: u32) -> Result<Vec<Arc<Gradient>>, ExchangeError>;
+    fn read(&self, step: u64, n_slots: u32) -> Result<Vec<Arc<G>>, ExchangeError>;
 
     /// Forgets all steps below `step`: nobody will read them any more. Idempotent.
     ///

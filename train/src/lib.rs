@@ -1,20 +1,21 @@
 //! Trains a model from the mini-batches that a manifest names.
 //!
 //! * [`cli`] is what was typed, [`plan`] what it means, [`run`] does it.
+//! * [`model`] is what training needs of a model, and the models.
 //! * [`protocol`] says what supervisor and workers do when, without any I/O; [`supervisor`] and [`worker`] carry it out.
 //! * [`exchange`] and [`control`] are the ports for gradients and for messages, with their embedded implementations.
-//! * [`reader`] reads mini-batches ahead of their use, [`replica`] is the model that threads share, [`output`] writes the run.
+//! * [`reader`] reads mini-batches ahead of their use, [`output`] writes the run.
 
 pub mod cli;
 pub mod control;
 mod error;
 pub mod exchange;
 pub mod memory;
+pub mod model;
 pub mod output;
 pub mod plan;
 pub mod protocol;
 pub mod reader;
-pub mod replica;
 pub mod supervisor;
 pub mod worker;
 
@@ -26,20 +27,20 @@ use reporting::{Console, Progress};
 use schemas::exit::ErrorKind;
 use schemas::message::{Message, Party};
 use schemas::report::TrainReport;
-use train_core::factors::Shape;
 use train_core::lanes::Simd;
-use train_core::nesterov::Motion;
 use train_core::order::Schedule;
+use train_core::pmf::factors::Line;
 
 use control::ControlPlane;
 use control::memory::MemoryControl;
 pub use error::Error;
 use exchange::memory::MemoryExchange;
 use memory::Memory;
-use plan::Plan;
-use protocol::supervisor::{Outcome, Rules};
+use model::{Model, logistic, pmf};
+use output::{Artifacts, Tables};
+use plan::{Plan, Task};
+use protocol::supervisor::{Finished, Outcome, Rules};
 use reader::{BatchReader, ReadAhead};
-use replica::{Factors, Replica};
 use supervisor::Records;
 use worker::{Job, Shell};
 
@@ -62,41 +63,85 @@ pub fn run(plan: &Plan, console: &Console) -> Result<TrainReport, Error> {
         output::summarise(plan, &report, console);
         return Ok(report);
     }
-    let ids = output::prepare(plan)?;
+    let tables = output::prepare(plan)?;
     output::announce(plan, console);
-    let progress =
-        console.progress("training", Some(plan.shards.manifest.rows.saturating_mul(plan.limits.max_epochs)), "ratings");
-    let result = train(plan, start, console, &progress);
+    let total = plan.shards.manifest.rows.saturating_mul(plan.limits.max_epochs);
+    let progress = console.progress("training", Some(total), plan.task.rows());
+    let watch = Watch { start, console, progress: &progress };
+    let result = match &plan.task {
+        Task::Pmf(task) => train_pmf(plan, task, &tables, watch),
+        Task::Logistic(task) => train_logistic(plan, task, &tables, watch),
+    };
     progress.finish();
-    let (outcome, records, factors) = result?;
-    let report = output::write(plan, outcome, &records, &factors, ids, start)?;
+    let (finished, records, artifacts) = result?;
+    let report = output::write(plan, finished, &records, artifacts, tables, start)?;
     output::summarise(plan, &report, console);
     Ok(report)
 }
 
-/// Runs supervisor and workers to the end.
-fn train(
-    plan: &Plan,
+/// Since when, and where to be seen.
+#[derive(Clone, Copy)]
+struct Watch<'a> {
     start: Instant,
-    console: &Console,
-    progress: &Progress,
-) -> Result<(Outcome, Records, Factors), Error> {
+    console: &'a Console,
+    progress: &'a Progress,
+}
+
+fn train_pmf(
+    plan: &Plan,
+    task: &plan::pmf::Task,
+    tables: &Tables,
+    watch: Watch<'_>,
+) -> Result<(Finished, Records, Artifacts), Error> {
+    let ids = output::pmf::Ids::new(plan, tables)?;
+    let size = (task.ratings.n_users, task.ratings.n_items);
+    let mut memory = Memory::new(pmf::Replica::lines(&task.settings, size) * size_of::<Line>())?;
+    let replica = pmf::Replica::new(Simd::detect(), &task.settings, size, memory.of());
+    let (finished, records, factors) = train(plan, &replica, watch)?;
+    check_finite(plan, &finished, &records, factors.is_finite())?;
+    Ok((finished, records, output::pmf::artifacts(plan, task, &factors, ids)?))
+}
+
+fn train_logistic(
+    plan: &Plan,
+    task: &plan::logistic::Task,
+    tables: &Tables,
+    watch: Watch<'_>,
+) -> Result<(Finished, Records, Artifacts), Error> {
+    let space = output::logistic::space(plan, task, tables)?;
+    let mut memory = Memory::new(logistic::Replica::floats(&space) * size_of::<f32>())?;
+    let settings = task.settings.clone();
+    let replica = logistic::Replica::new(Simd::detect(), task.form, space, settings, schedule(plan)?, memory.of());
+    let (finished, records, weights) = train(plan, &replica, watch)?;
+    check_finite(plan, &finished, &records, weights.is_finite())?;
+    Ok((finished, records, output::logistic::artifacts(plan, task, &weights)?))
+}
+
+/// Only the last step of a run without held-out rows can have spoilt the model without being seen.
+fn check_finite(plan: &Plan, finished: &Finished, records: &Records, finite: bool) -> Result<(), Error> {
+    let first_loss = records.steps.first().map_or(f64::NAN, |s| s.loss);
+    if finite { Ok(()) } else { Err(diverged(plan, finished.steps - 1, f64::NAN, first_loss)) }
+}
+
+fn schedule(plan: &Plan) -> Result<Schedule, Error> {
+    let n_batches = u32::try_from(plan.shards.manifest.batches.len()).map_err(Error::internal)?;
+    Ok(Schedule::new(n_batches, plan.task.common().step_batches))
+}
+
+/// Runs supervisor and workers to the end.
+fn train<M: Model>(plan: &Plan, model: &M, watch: Watch<'_>) -> Result<(Finished, Records, M::Saved), Error> {
     let manifest = &plan.shards.manifest;
-    let ratings = &plan.ratings;
-    let settings = &plan.settings;
+    let common = plan.task.common();
+    let schedule = schedule(plan)?;
     let n_batches = u32::try_from(manifest.batches.len()).map_err(Error::internal)?;
     let n_holdout_batches = u32::try_from(manifest.holdout_batches.len()).map_err(Error::internal)?;
-    let schedule = Schedule::new(n_batches, settings.step_batches);
-    let shape = Shape { n_factors: settings.factors as usize, biases: settings.biases };
-    let motion = Motion::new(settings.learning_rate, settings.momentum);
-    let mut memory = Memory::new(Replica::lines(shape, ratings.n_users, ratings.n_items))?;
-    let replica = Replica::new(settings.seed, shape, motion, ratings.n_users, ratings.n_items, memory.lines());
     let (exchange, control) = (MemoryExchange::default(), MemoryControl::default());
     let rules = Rules {
         n_workers: plan.workers,
         schedule,
         n_holdout_batches,
-        holdout_mean_rmse: ratings.baselines.holdout.map_or(0.0, |baseline| baseline.mean),
+        metric: plan.task.metric(),
+        holdout_base: plan.task.base().1.unwrap_or(0.0),
         max_epochs: plan.limits.max_epochs,
         max_time: plan.limits.max_time,
         target_loss: plan.limits.target_loss,
@@ -111,32 +156,30 @@ fn train(
         schedule,
         n_batches,
         n_holdout_batches,
-        seed: settings.seed,
-        l2: settings.l2,
-        reduce: settings.reduce,
-        simd: Simd::detect(),
+        seed: common.seed,
         wait_max: WAIT_MAX,
     };
     let mut mailbox = control.open(Party::Supervisor).map_err(Error::internal)?;
     let shards = Arc::new(plan.shards.clone());
-    let size = (ratings.n_users, ratings.n_items);
-    let depth = READ_AHEAD.max(2 * settings.step_batches.div_ceil(plan.workers) as usize);
+    let depth = READ_AHEAD.max(2 * common.step_batches.div_ceil(plan.workers) as usize);
     std::thread::scope(|scope| {
-        let (exchange, control, replica) = (&exchange, &control, &replica);
+        let (exchange, control) = (&exchange, &control);
         let mut workers = Vec::new();
         for job in (0..plan.workers).map(job) {
-            let reader = || BatchReader::new(Arc::clone(&shards), size);
+            let reader = || BatchReader::new(Arc::clone(&shards), model);
             let batches = ReadAhead::start(scope, reader(), job.wanted(), depth);
-            let shell = Shell::new(job.clone(), replica, exchange, control, batches, reader())?;
+            let shell = Shell::new(job.clone(), model, exchange, control, batches, reader())?;
             workers.push(scope.spawn(move || watched(&job, control, || shell.work())));
         }
+        let Watch { start, console, progress } = watch;
         let supervised = supervisor::supervise(&plan.run, rules, control, &mut *mailbox, start, (console, progress));
         let results: Vec<_> = workers
             .into_iter()
             .map(|worker| worker.join().unwrap_or_else(|_| Err(Error::Internal("a worker panicked".to_owned()))))
             .collect();
         let (outcome, records) = supervised?;
-        conclude(plan, outcome, records, results)
+        let (finished, saved) = conclude(plan, outcome, results)?;
+        Ok((finished, records, saved))
     })
 }
 
@@ -151,27 +194,17 @@ fn watched<T>(job: &Job, control: &dyn ControlPlane, work: impl FnOnce() -> Resu
     })
 }
 
-fn conclude(
-    plan: &Plan,
-    outcome: Outcome,
-    records: Records,
-    results: Vec<Result<Option<Factors>, Error>>,
-) -> Result<(Outcome, Records, Factors), Error> {
+fn conclude<S>(plan: &Plan, outcome: Outcome, results: Vec<Result<Option<S>, Error>>) -> Result<(Finished, S), Error> {
     match outcome {
-        Outcome::Finished { steps, .. } => {
-            let mut factors = None;
+        Outcome::Finished(finished) => {
+            let mut saved = None;
             for result in results {
-                factors = result?.or(factors);
+                saved = result?.or(saved);
             }
-            let factors = factors.ok_or_else(|| Error::Internal("no worker returned the model".to_owned()))?;
-            if !factors.is_finite() {
-                // Only the last step of a run without held-out rows gets this far unseen.
-                let first_rmse = records.steps.first().map_or(f64::NAN, |s| s.rmse);
-                return Err(diverged(plan, steps - 1, f64::NAN, first_rmse));
-            }
-            Ok((outcome, records, factors))
+            let saved = saved.ok_or_else(|| Error::Internal("no worker returned the model".to_owned()))?;
+            Ok((finished, saved))
         }
-        Outcome::Diverged { step, rmse, first_rmse } => Err(diverged(plan, step, rmse, first_rmse)),
+        Outcome::Diverged { step, loss, first_loss } => Err(diverged(plan, step, loss, first_loss)),
         Outcome::Failed { worker, kind, error, fix } => {
             // The worker's own error says more than its message about it.
             results
@@ -183,14 +216,18 @@ fn conclude(
     }
 }
 
-fn diverged(plan: &Plan, step: u64, rmse: f64, first_rmse: f64) -> Error {
-    Error::Diverged {
-        step,
-        rmse,
-        first_rmse,
-        learning_rate: plan.settings.learning_rate,
-        step_batches: plan.settings.step_batches,
-        momentum: plan.settings.momentum,
-        safer: plan.safe_learning_rate.min(plan.settings.learning_rate / 4.0),
-    }
+fn diverged(plan: &Plan, step: u64, loss: f64, first_loss: f64) -> Error {
+    let (settings, safer) = match &plan.task {
+        Task::Pmf(task) => {
+            let s = &task.settings;
+            let (rate, batches) = (s.learning_rate, s.step_batches);
+            let settings = format!("learning rate {rate} x {batches} batches a step, momentum {}", s.momentum);
+            (settings, task.safe_learning_rate.min(rate / 4.0))
+        }
+        Task::Logistic(task) => {
+            let rate = task.settings.learning_rate;
+            (format!("learning rate {rate}"), rate / 10.0)
+        }
+    };
+    Error::Diverged { step, metric: plan.task.metric(), loss, first_loss, settings, safer }
 }

@@ -1,33 +1,27 @@
-//! What a run leaves behind: the model, its history and timings, and the report that is written last.
+//! What a run leaves behind: the model, how rows are prepared for it, its history and timings, and the report that is written
+//! last.
 
-use std::collections::HashMap;
+pub mod logistic;
+pub mod pmf;
+
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::time::Instant;
 
-use arrow_array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, UInt32Array};
-use arrow_schema::{DataType, Field, Schema};
+use bytes::Bytes;
 use manifests::digest::digest;
-use manifests::{id_map, load};
-use parquet::arrow::ArrowWriter;
+use manifests::load;
 use reporting::{Console, count};
-use safetensors::tensor::TensorView;
-use schemas::dataset::Object;
-use schemas::report::{RUN_FORMAT, RUN_VERSION, Reduce, StopReason, TrainReport};
-use train_core::factors::Matrix;
+use schemas::dataset::{Digest, Object};
+use schemas::preparation::{self, PREPARATION_KEY, Preparation};
+use schemas::report::{RUN_FORMAT, RUN_VERSION, Reduce, StopReason, TrainReport, Trained};
 
 use crate::error::Error;
-use crate::plan::Plan;
-use crate::protocol::supervisor::Outcome;
-use crate::replica::Factors;
+use crate::plan::{Plan, Task};
+use crate::protocol::supervisor::Finished;
 use crate::supervisor::Records;
 
 /// The model, for programs.
 pub const MODEL: &str = "model.safetensors";
-/// The factors of every user with the source's id, for people and other engines.
-pub const USERS: &str = "users.parquet";
-/// The factors of every item with the source's id.
-pub const ITEMS: &str = "items.parquet";
 /// Loss of every step.
 pub const HISTORY: &str = "history.csv";
 /// Where the time of every worker's step went.
@@ -36,6 +30,10 @@ pub const TIMINGS: &str = "timings.csv";
 pub const REPORT: &str = "report.json";
 /// Shows that the place can be written to; there for a moment only.
 const PROBE: &str = "probe.tmp";
+
+/// The files that a model is saved in, by key; [`MODEL`] is the first.
+#[derive(Clone, Debug)]
+pub struct Artifacts(pub Vec<(&'static str, Vec<u8>)>);
 
 /// The report of the very same run when it is already there, whole.
 ///
@@ -47,10 +45,14 @@ pub fn existing(plan: &Plan) -> Result<Option<TrainReport>, Error> {
         Err(manifests::Error::NotFound { .. }) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
+    let tables: &[&str] = match plan.task {
+        Task::Pmf(_) => &pmf::TABLES,
+        Task::Logistic(_) => &logistic::TABLES,
+    };
     let report: Option<TrainReport> = serde_json::from_slice(&bytes).ok();
     if let Some(mut report) = report.filter(|r| r.format == RUN_FORMAT && r.identity == plan.identity)
         && plan.out.get(MODEL).is_ok_and(|model| digest(&model) == report.model_digest)
-        && [USERS, ITEMS, HISTORY, TIMINGS].iter().all(|key| matches!(plan.out.size(key), Ok(Some(_))))
+        && [HISTORY, TIMINGS, PREPARATION_KEY].iter().chain(tables).all(|key| matches!(plan.out.size(key), Ok(Some(_))))
     {
         report.unchanged = true;
         report.output = plan.out.to_string();
@@ -62,64 +64,63 @@ pub fn existing(plan: &Plan) -> Result<Option<TrainReport>, Error> {
     Err(manifests::Error::Conflict { place: plan.out.show(REPORT) }.into())
 }
 
-/// The source's ids, in order of their number in the model.
+/// The tables of the manifest's layout, in the order of [`schemas::dataset::Layout::tables`].
 #[derive(Clone, Debug)]
-pub struct Ids {
-    users: Vec<u32>,
-    items: Vec<u32>,
+pub struct Tables(Vec<(&'static str, Object, Bytes)>);
+
+impl Tables {
+    /// The table that is stored under `name` and what the manifest says of it.
+    fn get(&self, name: &str) -> Option<(&Object, Bytes)> {
+        self.0.iter().find(|table| table.0 == name).map(|(_, object, bytes)| (object, bytes.clone()))
+    }
 }
 
-/// Makes sure, before hours are spent on a model, that it can be saved: reads the id maps and tries to write to the place.
+/// Makes sure, before hours are spent on a model, that it can be saved: reads the tables that belong to it and tries to write to
+/// the place.
 ///
 /// # Errors
-/// When an id map is missing or wrong, or the place cannot be written to.
-pub fn prepare(plan: &Plan) -> Result<Ids, Error> {
-    let ratings = &plan.ratings;
-    let ids = Ids { users: ids(plan, "user", &ratings.users)?, items: ids(plan, "item", &ratings.items)? };
+/// When a table is missing or wrong, or the place cannot be written to.
+pub fn prepare(plan: &Plan) -> Result<Tables, Error> {
+    let shards = &plan.shards;
+    let mut tables = Vec::new();
+    for (name, object) in shards.manifest.layout.tables() {
+        tables.push((name, object.clone(), load::object(&shards.place, object, &shards.name)?));
+    }
     plan.out.put(PROBE, Vec::new())?;
     plan.out.delete(PROBE)?;
-    Ok(ids)
-}
-
-fn ids(plan: &Plan, name: &str, map: &Object) -> Result<Vec<u32>, Error> {
-    let bytes = load::object(&plan.shards.place, map, &plan.shards.name)?;
-    let wrong = |problem| Error::Batch { place: plan.shards.place.show(&map.key), problem };
-    let ids = id_map::decode(name, bytes).map_err(wrong)?;
-    if ids.len() as u64 != map.rows {
-        return Err(wrong(format!("it has {} rows, the manifest says {}", ids.len(), map.rows)));
-    }
-    Ok(ids)
+    Ok(Tables(tables))
 }
 
 /// Says what is about to happen.
 pub fn announce(plan: &Plan, console: &Console) {
-    let (settings, manifest) = (&plan.settings, &plan.shards.manifest);
-    let times = match settings.reduce {
-        Reduce::Sum => f64::from(settings.step_batches.min(manifest.batches.len() as u32)),
-        Reduce::Mean => 1.0,
+    let manifest = &plan.shards.manifest;
+    let (model, settings) = match &plan.task {
+        Task::Pmf(task) => pmf::announced(task, manifest.batches.len()),
+        Task::Logistic(task) => logistic::announced(task),
     };
     console.note(format!(
-        "training on {}: {} ratings in {} mini-batches, {} held out; {} users x {} items, {} factors{}",
+        "training on {}: {} {} in {} mini-batches, {} held out; {model}",
         plan.shards.name,
         count(manifest.rows),
+        plan.task.rows(),
         manifest.batches.len(),
         count(manifest.holdout_rows),
-        count(plan.ratings.n_users.into()),
-        count(plan.ratings.n_items.into()),
-        settings.factors,
-        if settings.biases { " and biases" } else { "" },
     ));
+    let step_batches = plan.task.common().step_batches;
     console.note(format!(
-        "{} worker{}, {} mini-batch{} a step; learning rate {} x {times} = {} a step, momentum {}, l2 {}",
+        "{} worker{}, {step_batches} mini-batch{} a step; {settings}",
         plan.workers,
         if plan.workers == 1 { "" } else { "s" },
-        settings.step_batches,
-        if settings.step_batches == 1 { "" } else { "es" },
-        settings.learning_rate,
-        settings.learning_rate * times,
-        settings.momentum,
-        settings.l2,
+        if step_batches == 1 { "" } else { "es" },
     ));
+}
+
+/// How often a learning rate counts in a step, for people.
+fn times(reduce: Reduce, step_batches: u32, n_batches: usize) -> f64 {
+    match reduce {
+        Reduce::Sum => f64::from(step_batches.min(n_batches as u32)),
+        Reduce::Mean => 1.0,
+    }
 }
 
 /// Writes everything, the report last.
@@ -128,49 +129,65 @@ pub fn announce(plan: &Plan, console: &Console) {
 /// When something cannot be written; there is then no report.
 pub fn write(
     plan: &Plan,
-    outcome: Outcome,
+    finished: Finished,
     records: &Records,
-    factors: &Factors,
-    ids: Ids,
+    Artifacts(files): Artifacts,
+    Tables(tables): Tables,
     start: Instant,
 ) -> Result<TrainReport, Error> {
-    let Outcome::Finished { reason, steps, best } = outcome else {
-        return Err(Error::Internal("only a finished run is written".to_owned()));
-    };
-    plan.out.delete(REPORT)?;
-    let model = safetensors(plan, factors)?;
-    let model_digest = digest(&model);
+    let model_digest = files.iter().find(|(key, _)| *key == MODEL).map(|(_, bytes)| digest(bytes));
+    let model_digest = model_digest.ok_or_else(|| Error::Internal("the artifacts hold the model".to_owned()))?;
     // From here on a run that is replaced is no longer whole.
     if plan.replace {
         plan.out.delete(REPORT)?;
     }
-    plan.out.put(MODEL, model)?;
-    plan.out.put(USERS, table(plan, "user", ids.users, &factors.users)?)?;
-    plan.out.put(ITEMS, table(plan, "item", ids.items, &factors.items)?)?;
+    for (key, bytes) in files {
+        plan.out.put(key, bytes)?;
+    }
+    let mut objects = Vec::new();
+    for (name, object, bytes) in tables {
+        let key = format!("preparation/{name}");
+        plan.out.put(&key, bytes)?;
+        objects.push(Object { key, ..object });
+    }
+    plan.out.put(PREPARATION_KEY, preparation(plan, objects)?)?;
     let (history, history_digest) = history(records);
     plan.out.put(HISTORY, history)?;
     plan.out.put(TIMINGS, timings(records))?;
-    let report = report(plan, reason, steps, best, records, [model_digest, history_digest], start);
-    let mut json = serde_json::to_vec_pretty(&report).map_err(Error::internal)?;
-    json.push(b'\n');
-    plan.out.create(REPORT, json)?;
+    let report = report(plan, &finished, records, [model_digest, history_digest], start);
+    plan.out.create(REPORT, json(&report)?)?;
     Ok(report)
+}
+
+fn preparation(plan: &Plan, tables: Vec<Object>) -> Result<Vec<u8>, Error> {
+    json(&Preparation {
+        format: preparation::FORMAT.to_owned(),
+        version: preparation::VERSION,
+        manifest_digest: plan.shards.digest.clone(),
+        layout: plan.shards.manifest.layout.clone().with_tables(tables),
+    })
+}
+
+fn json(value: &impl serde::Serialize) -> Result<Vec<u8>, Error> {
+    let mut json = serde_json::to_vec_pretty(value).map_err(Error::internal)?;
+    json.push(b'\n');
+    Ok(json)
 }
 
 fn report(
     plan: &Plan,
-    stopped_by: StopReason,
-    steps: u64,
-    best: Option<(u64, f64)>,
+    finished: &Finished,
     records: &Records,
-    [model_digest, history_digest]: [schemas::dataset::Digest; 2],
+    [model_digest, history_digest]: [Digest; 2],
     start: Instant,
 ) -> TrainReport {
-    let steps_per_epoch = (plan.shards.manifest.batches.len() as u64).div_ceil(plan.settings.step_batches.into());
-    let epochs = steps / steps_per_epoch;
+    let steps_per_epoch = (plan.shards.manifest.batches.len() as u64).div_ceil(plan.task.common().step_batches.into());
+    let epochs = finished.steps / steps_per_epoch;
     let last_epoch = records.steps.iter().filter(|s| epochs > 0 && s.epoch == epochs - 1);
     let (loss_sum, rows) = last_epoch.fold((0.0, 0), |(loss, rows), s| (loss + s.loss_sum, rows + s.rows));
+    let train_loss = (rows > 0).then(|| plan.task.metric().of_mean(loss_sum / rows as f64));
     let all_rows: u64 = records.steps.iter().map(|s| s.rows).sum();
+    let best = finished.best;
     TrainReport {
         format: RUN_FORMAT.to_owned(),
         version: RUN_VERSION,
@@ -180,16 +197,25 @@ fn report(
         identity: plan.identity.clone(),
         manifest: plan.shards.name.clone(),
         manifest_digest: plan.shards.digest.clone(),
-        model: "pmf".to_owned(),
-        settings: plan.settings.clone(),
+        trained: match &plan.task {
+            Task::Pmf(task) => Trained::Pmf {
+                settings: task.settings.clone(),
+                train_rmse: train_loss,
+                holdout_rmse: best.map(|best| best.loss),
+                baselines: task.baselines(),
+            },
+            Task::Logistic(task) => Trained::Logistic {
+                settings: task.settings.clone(),
+                train_log_loss: train_loss,
+                holdout: best.and_then(|best| best.clicks),
+                base_log_loss: task.base_log_loss(),
+            },
+        },
         workers: plan.workers,
-        stopped_by,
-        steps,
+        stopped_by: finished.reason,
+        steps: finished.steps,
         epochs,
-        model_epoch: best.map(|(epoch, _)| epoch).or_else(|| records.steps.last().map(|s| s.epoch)),
-        train_rmse: (rows > 0).then(|| (loss_sum / rows as f64).sqrt()),
-        holdout_rmse: best.map(|(_, rmse)| rmse),
-        baselines: plan.baselines(),
+        model_epoch: best.map(|best| best.epoch).or_else(|| records.steps.last().map(|s| s.epoch)),
         model_digest,
         history_digest,
         rows_per_second: all_rows as f64 / records.stepping.as_secs_f64().max(1e-9),
@@ -207,91 +233,50 @@ pub fn summarise(plan: &Plan, report: &TrainReport, console: &Console) {
         StopReason::Patience => "the held-out loss no longer improved",
     };
     console.note(format!(
-        "{} steps, {} whole epochs in {:.1} s, {} ratings/s; {reason}",
+        "{} steps, {} whole epochs in {:.1} s, {} {}/s; {reason}",
         report.steps,
         report.epochs,
         report.seconds,
         count(report.rows_per_second as u64),
+        plan.task.rows(),
     ));
-    let (rows, model) = match report.holdout_rmse {
-        Some(rmse) => ("held-out", Some(rmse)),
-        None => ("training", report.train_rmse),
+    let epoch = report.model_epoch.map_or(String::new(), |epoch| format!("  (after epoch {})", epoch + 1));
+    let (lines, tables) = match &report.trained {
+        Trained::Pmf { train_rmse, holdout_rmse, baselines, .. } => {
+            (pmf::summary(*train_rmse, *holdout_rmse, baselines, &epoch), &pmf::TABLES[..])
+        }
+        Trained::Logistic { train_log_loss, holdout, base_log_loss, .. } => {
+            (logistic::summary(*train_log_loss, *holdout, *base_log_loss, &epoch), &logistic::TABLES[..])
+        }
     };
-    console.note(format!("RMSE in stars on the {rows} ratings"));
-    console.note(format!("  always the mean         {:.4}", report.baselines.mean));
-    console.note(format!("  user and movie effects  {:.4}", report.baselines.effects));
-    if let Some(rmse) = model {
-        let epoch = report.model_epoch.map_or(String::new(), |epoch| format!("  (after epoch {})", epoch + 1));
-        console.note(format!("  this model              {rmse:.4}{epoch}"));
-    }
-    console.note(format!("model    {} (for DuckDB or pandas: {USERS}, {ITEMS})", plan.out.show(MODEL)));
+    lines.iter().for_each(|line| console.note(line));
+    console.note(format!("model    {} (for DuckDB or pandas: {})", plan.out.show(MODEL), tables.join(", ")));
     console.note(format!("history  {}", plan.out.show(HISTORY)));
     console.note(format!("report   {}", plan.out.show(REPORT)));
 }
 
-/// The model as safetensors: `user_factors`, `item_factors` and, with biases, `user_biases`, `item_biases`, all f32.
-fn safetensors(plan: &Plan, factors: &Factors) -> Result<Vec<u8>, Error> {
-    let n_factors = plan.settings.factors as usize;
-    let mut tensors = Vec::new();
-    for (name, matrix) in [("user", &factors.users), ("item", &factors.items)] {
-        let bytes = |values: &[f32]| -> Vec<u8> { values.iter().flat_map(|x| x.to_le_bytes()).collect() };
-        let shape = vec![matrix.factors.len() / n_factors, n_factors];
-        tensors.push((format!("{name}_factors"), shape, bytes(&matrix.factors)));
-        if plan.settings.biases {
-            tensors.push((format!("{name}_biases"), vec![matrix.biases.len()], bytes(&matrix.biases)));
-        }
-    }
-    let views = tensors
-        .iter()
-        .map(|(name, shape, bytes)| Ok((name, TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes)?)))
-        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
-        .map_err(Error::internal)?;
-    // One entry, because the order of several would not be the same in every run.
-    let about = serde_json::json!({
-        "format": "gristmill.pmf",
-        "version": 1,
-        "manifest": plan.shards.digest,
-        "mean": plan.ratings.mean,
-        "stars": "mean + user_factors[u] . item_factors[i] + user_biases[u] + item_biases[i]",
-    });
-    let metadata = HashMap::from([("gristmill".to_owned(), about.to_string())]);
-    safetensors::serialize(views, Some(metadata)).map_err(Error::internal)
-}
-
-/// One matrix as Parquet: the model's number, the source's id, the bias if there is one, the factors.
-fn table(plan: &Plan, name: &str, ids: Vec<u32>, matrix: &Matrix) -> Result<Vec<u8>, Error> {
-    let n_factors = plan.settings.factors as usize;
-    let entry = Arc::new(Field::new("item", DataType::Float32, false));
-    let list = DataType::FixedSizeList(Arc::clone(&entry), n_factors as i32);
-    let mut fields =
-        vec![Field::new(name, DataType::UInt32, false), Field::new(format!("{name}_id"), DataType::UInt32, false)];
-    let mut columns: Vec<ArrayRef> =
-        vec![Arc::new(UInt32Array::from_iter_values(0..ids.len() as u32)), Arc::new(UInt32Array::from(ids))];
-    if plan.settings.biases {
-        fields.push(Field::new("bias", DataType::Float32, false));
-        columns.push(Arc::new(Float32Array::from(matrix.biases.clone())));
-    }
-    fields.push(Field::new("factors", list, false));
-    let values = Arc::new(Float32Array::from(matrix.factors.clone()));
-    columns.push(Arc::new(FixedSizeListArray::new(entry, n_factors as i32, values, None)));
-    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(Error::internal)?;
-    let mut bytes = Vec::new();
-    let mut writer =
-        ArrowWriter::try_new(&mut bytes, batch.schema(), Some(id_map::properties())).map_err(Error::internal)?;
-    writer.write(&batch).map_err(Error::internal)?;
-    writer.close().map_err(Error::internal)?;
-    Ok(bytes)
-}
-
 /// The history as CSV, and the digest of all of it but the times.
-fn history(records: &Records) -> (String, schemas::dataset::Digest) {
-    let mut csv = "step,epoch,seconds,loss,holdout_loss\n".to_owned();
+fn history(records: &Records) -> (String, Digest) {
+    let clicks = records.evaluations.iter().any(|e| e.clicks.is_some());
+    let more = if clicks { ",holdout_auc,holdout_normalised_entropy,holdout_calibration" } else { "" };
+    let mut csv = format!("step,epoch,seconds,loss,holdout_loss{more}\n");
     let mut timeless = String::new();
     let mut evaluations = records.evaluations.iter().peekable();
     for step in &records.steps {
-        let holdout = evaluations.next_if(|e| e.step == step.step).map_or(String::new(), |e| e.rmse.to_string());
-        let _ = writeln!(csv, "{},{},{:.6},{},{holdout}", step.step, step.epoch, step.time.as_secs_f64(), step.rmse);
-        let _ = writeln!(timeless, "{},{},{},{holdout}", step.step, step.epoch, step.rmse);
+        let mut holdout = String::new();
+        let evaluation = evaluations.next_if(|e| e.step == step.step);
+        if let Some(evaluation) = evaluation {
+            let _ = write!(holdout, "{}", evaluation.loss);
+        }
+        if clicks {
+            let quality = evaluation.and_then(|e| e.clicks);
+            let figures = quality.map_or([None; 3], |q| [q.auc, q.normalised_entropy, q.calibration]);
+            for figure in figures {
+                let _ = write!(holdout, ",{}", figure.map_or(String::new(), |figure| figure.to_string()));
+            }
+        }
+        let _ = writeln!(csv, "{},{},{:.6},{},{holdout}", step.step, step.epoch, step.time.as_secs_f64(), step.loss);
+        let _ = writeln!(timeless, "{},{},{},{holdout}", step.step, step.epoch, step.loss);
     }
     (csv, digest(timeless.as_bytes()))
 }

@@ -7,17 +7,18 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use manifests::load::{self, Shards};
-use manifests::ratings::{RatingRows, decode};
 use schemas::dataset::Object;
-use train_core::batch::{Arranger, RatingBatch};
 
 use crate::error::Error;
+use crate::model::Model;
 
 /// A mini-batch that is ready to compute, and what it took.
 #[derive(Debug, Default)]
-pub struct Ready {
+pub struct Ready<B> {
     /// The batch.
-    pub batch: RatingBatch,
+    pub batch: B,
+    /// Its rows.
+    pub rows: u64,
     /// Microseconds to read it and check its digest.
     pub fetch_us: u64,
     /// Microseconds to decode and arrange it.
@@ -25,19 +26,17 @@ pub struct Ready {
 }
 
 /// Reads one mini-batch after the other, with buffers that are used again.
-#[derive(Debug)]
-pub struct BatchReader {
+pub struct BatchReader<'a, M: Model> {
     shards: Arc<Shards>,
-    size: (u32, u32),
-    rows: RatingRows,
-    arranger: Arranger,
+    model: &'a M,
+    decoder: M::Decoder,
 }
 
-impl BatchReader {
-    /// A reader of the batches of `shards`, whose model has `size` (users, items).
+impl<'a, M: Model> BatchReader<'a, M> {
+    /// A reader of the batches of `shards` for `model`.
     #[must_use]
-    pub fn new(shards: Arc<Shards>, size: (u32, u32)) -> Self {
-        Self { shards, size, rows: RatingRows::default(), arranger: Arranger::default() }
+    pub fn new(shards: Arc<Shards>, model: &'a M) -> Self {
+        Self { shards, model, decoder: M::Decoder::default() }
     }
 
     /// The shards that are read.
@@ -50,17 +49,15 @@ impl BatchReader {
     ///
     /// # Errors
     /// When it is missing, is not what the manifest records, or holds rows the model has no place for.
-    pub fn read(&mut self, object: &Object, ready: &mut Ready) -> Result<(), Error> {
+    pub fn read(&mut self, object: &Object, ready: &mut Ready<M::Batch>) -> Result<(), Error> {
         let start = Instant::now();
         let bytes = load::object(&self.shards.place, object, &self.shards.name)?;
         let fetched = Instant::now();
         let wrong = |problem: String| Error::Batch { place: self.shards.place.show(&object.key), problem };
-        decode(bytes, &mut self.rows).map_err(wrong)?;
-        let RatingRows { users, items, ratings } = &self.rows;
-        if ratings.len() as u64 != object.rows {
-            return Err(wrong(format!("it has {} rows, the manifest says {}", ratings.len(), object.rows)));
+        ready.rows = self.model.decode(bytes, &mut self.decoder, &mut ready.batch).map_err(wrong)?;
+        if ready.rows != object.rows {
+            return Err(wrong(format!("it has {} rows, the manifest says {}", ready.rows, object.rows)));
         }
-        ready.batch.arrange(&mut self.arranger, self.size, users, items, ratings).map_err(|e| wrong(e.to_string()))?;
         ready.fetch_us = (fetched - start).as_micros() as u64;
         ready.decode_us = fetched.elapsed().as_micros() as u64;
         Ok(())
@@ -69,21 +66,24 @@ impl BatchReader {
 
 /// Mini-batches in the order of their use, read ahead.
 #[derive(Debug)]
-pub struct ReadAhead {
-    ready: Receiver<Result<Ready, Error>>,
-    used: SyncSender<Ready>,
+pub struct ReadAhead<B> {
+    ready: Receiver<Result<Ready<B>, Error>>,
+    used: SyncSender<Ready<B>>,
 }
 
-impl ReadAhead {
+impl<B: Default + Send> ReadAhead<B> {
     /// Starts to read the training batches whose indices `wanted` yields, `depth` ahead and one in hand, in a thread of `scope`.
-    pub fn start<'scope>(
+    pub fn start<'scope, M: Model<Batch = B>>(
         scope: &'scope std::thread::Scope<'scope, '_>,
-        mut reader: BatchReader,
+        mut reader: BatchReader<'scope, M>,
         wanted: impl Iterator<Item = u32> + Send + 'scope,
         depth: usize,
-    ) -> Self {
+    ) -> Self
+    where
+        B: 'scope,
+    {
         let (ready_in, ready) = sync_channel(depth);
-        let (used, used_out) = sync_channel::<Ready>(depth + 2);
+        let (used, used_out) = sync_channel::<Ready<B>>(depth + 2);
         scope.spawn(move || {
             for index in wanted {
                 let mut ready = used_out.try_recv().unwrap_or_default();
@@ -105,12 +105,12 @@ impl ReadAhead {
     ///
     /// # Errors
     /// When it could not be read, or not in time.
-    pub fn next(&self, wait: Duration) -> Result<Ready, Error> {
+    pub fn next(&self, wait: Duration) -> Result<Ready<B>, Error> {
         self.ready.recv_timeout(wait).unwrap_or_else(|_| Err(Error::Slow { seconds: wait.as_secs() }))
     }
 
     /// Gives a batch's buffers back.
-    pub fn give_back(&self, ready: Ready) {
+    pub fn give_back(&self, ready: Ready<B>) {
         // A full channel means that there are buffers enough.
         let _ = self.used.try_send(ready);
     }

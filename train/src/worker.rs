@@ -5,19 +5,15 @@ use std::time::{Duration, Instant};
 
 use schemas::exit::Explain;
 use schemas::message::{BatchLoss, Message, Party, StepTimings};
-use schemas::report::Reduce;
-use train_core::gradient::{self, Gradient, gradient, squared_error};
-use train_core::lanes::Simd;
-use train_core::nesterov;
 use train_core::order::{Schedule, epoch_order, worker_of_slot};
 
 use crate::control::{ControlPlane, Mailbox};
 use crate::error::Error;
 use crate::exchange::UpdateExchange;
+use crate::model::{Model, Share};
 use crate::protocol::envelope;
 use crate::protocol::worker::{Command, Event, Worker};
 use crate::reader::{BatchReader, ReadAhead, Ready};
-use crate::replica::{Factors, Replica};
 
 /// What a worker needs to know of its run.
 #[derive(Clone, Debug)]
@@ -36,12 +32,6 @@ pub struct Job {
     pub n_holdout_batches: u32,
     /// Root seed of the order.
     pub seed: u64,
-    /// Weight of the regulariser.
-    pub l2: f64,
-    /// How gradients are reduced.
-    pub reduce: Reduce,
-    /// Instruction set of the kernels.
-    pub simd: Simd,
     /// How long to wait for the other workers or the supervisor before giving up.
     pub wait_max: Duration,
 }
@@ -83,49 +73,47 @@ const POLL: Duration = Duration::from_millis(100);
 const BUFFERS: usize = 3;
 
 /// One running worker.
-pub struct Shell<'a> {
+pub struct Shell<'a, M: Model> {
     job: Job,
     protocol: Worker,
-    replica: &'a Replica<'a>,
-    exchange: &'a dyn UpdateExchange,
+    model: &'a M,
+    exchange: &'a dyn UpdateExchange<M::Gradient>,
     control: &'a dyn ControlPlane,
     mailbox: Box<dyn Mailbox>,
-    batches: ReadAhead,
-    holdout: BatchReader,
-    scratch: gradient::Scratch,
-    apply_scratch: nesterov::Scratch,
-    buffers: Vec<Arc<Gradient>>,
-    kept: Option<Factors>,
+    batches: ReadAhead<M::Batch>,
+    holdout: BatchReader<'a, M>,
+    scratch: M::Scratch,
+    buffers: Vec<Arc<M::Gradient>>,
+    kept: Option<M::Saved>,
     timings: StepTimings,
     step_over: Instant,
-    saved: Option<Factors>,
+    saved: Option<M::Saved>,
 }
 
-impl<'a> Shell<'a> {
+impl<'a, M: Model> Shell<'a, M> {
     /// A worker with everything it needs.
     ///
     /// # Errors
     /// When its mailbox cannot be opened.
     pub fn new(
         job: Job,
-        replica: &'a Replica<'a>,
-        exchange: &'a dyn UpdateExchange,
+        model: &'a M,
+        exchange: &'a dyn UpdateExchange<M::Gradient>,
         control: &'a dyn ControlPlane,
-        batches: ReadAhead,
-        holdout: BatchReader,
+        batches: ReadAhead<M::Batch>,
+        holdout: BatchReader<'a, M>,
     ) -> Result<Self, Error> {
         let mailbox = control.open(Party::Worker(job.worker)).map_err(Error::internal)?;
         Ok(Self {
             protocol: Worker::new(&job.run),
             job,
-            replica,
+            model,
             exchange,
             control,
             mailbox,
             batches,
             holdout,
-            scratch: gradient::Scratch::default(),
-            apply_scratch: nesterov::Scratch::default(),
+            scratch: M::Scratch::default(),
             buffers: Vec::new(),
             kept: None,
             timings: StepTimings::default(),
@@ -138,7 +126,7 @@ impl<'a> Shell<'a> {
     ///
     /// # Errors
     /// Whatever kept this worker from going on.
-    pub fn work(mut self) -> Result<Option<Factors>, Error> {
+    pub fn work(mut self) -> Result<Option<M::Saved>, Error> {
         let result = self.run();
         if let Err(error) = &result {
             let message = Message::Failed { kind: error.kind(), error: error.to_string(), fix: error.fix() };
@@ -175,14 +163,14 @@ impl<'a> Shell<'a> {
                 }
                 Some(Event::Applied { timings: self.timings })
             }
-            Command::Evaluate { .. } => Some(Event::Evaluated { losses: self.evaluate()? }),
+            Command::Evaluate { .. } => Some(self.evaluate()?),
             Command::KeepModel => {
-                self.kept = (self.job.worker == 0).then(|| self.replica.factors(self.steps()));
+                self.kept = (self.job.worker == 0).then(|| self.model.saved(self.steps()));
                 None
             }
             Command::Finish { save_kept, .. } => {
                 if self.job.worker == 0 {
-                    let present = || self.replica.factors(self.steps());
+                    let present = || self.model.saved(self.steps());
                     self.saved = if save_kept { self.kept.take() } else { Some(present()) };
                 }
                 None
@@ -209,10 +197,8 @@ impl<'a> Shell<'a> {
             self.timings.decode_us += ready.decode_us;
             let mut buffer = self.free_buffer();
             let out = Arc::get_mut(&mut buffer).expect("a free buffer is held by nobody else");
-            let (job, scratch) = (&self.job, &mut self.scratch);
-            self.replica
-                .read(step as u32, |model| gradient(job.simd, model, job.l2 as f32, &ready.batch, scratch, out));
-            losses.push(BatchLoss { slot, loss_sum: out.squared_error, rows: u64::from(out.rows) });
+            let loss = self.model.gradient(step as u32, &ready.batch, &mut self.scratch, out);
+            losses.push(BatchLoss { slot, loss_sum: loss.sum, rows: loss.rows });
             self.batches.give_back(ready);
             self.timings.compute_us += micros(&mut self.step_over);
             self.exchange.publish(step, slot, Arc::clone(&buffer)).map_err(Error::internal)?;
@@ -223,7 +209,7 @@ impl<'a> Shell<'a> {
     }
 
     /// A gradient buffer that no worker reads any more, or a new one.
-    fn free_buffer(&mut self) -> Arc<Gradient> {
+    fn free_buffer(&mut self) -> Arc<M::Gradient> {
         let free = self.buffers.iter().position(|buffer| Arc::strong_count(buffer) == 1);
         match free {
             Some(i) if self.buffers.len() >= BUFFERS => self.buffers.swap_remove(i),
@@ -240,8 +226,8 @@ impl<'a> Shell<'a> {
         self.timings.exchange_wait_us = micros(&mut self.step_over);
         let gradients = self.exchange.read(step, n_slots).map_err(Error::internal)?;
         self.timings.exchange_read_us = micros(&mut self.step_over);
-        let first = self.replica.n_blocks() * self.job.worker as usize / self.job.n_workers as usize;
-        self.replica.apply(self.job.simd, step as u32, self.job.reduce, &gradients, first, &mut self.apply_scratch);
+        let share = Share { worker: self.job.worker, n_workers: self.job.n_workers };
+        self.model.apply(step as u32, &gradients, share, &mut self.scratch);
         drop(gradients);
         self.timings.apply_us = micros(&mut self.step_over);
         Ok(true)
@@ -272,20 +258,19 @@ impl<'a> Shell<'a> {
         }
     }
 
-    fn evaluate(&mut self) -> Result<Vec<BatchLoss>, Error> {
+    fn evaluate(&mut self) -> Result<Event, Error> {
         let mut ready = Ready::default();
         let shards = self.holdout.shards();
         let mut losses = Vec::new();
         let steps = self.steps();
         for slot in self.job.holdout_slots() {
             self.holdout.read(&shards.manifest.holdout_batches[slot as usize], &mut ready)?;
-            let (simd, scratch) = (self.job.simd, &mut self.scratch);
-            let loss_sum = self.replica.read(steps, |model| squared_error(simd, model, &ready.batch, scratch));
-            losses.push(BatchLoss { slot, loss_sum, rows: ready.batch.n_rows() as u64 });
+            let loss = self.model.measure(steps, &ready.batch, &mut self.scratch);
+            losses.push(BatchLoss { slot, loss_sum: loss.sum, rows: loss.rows });
         }
         // Evaluation belongs to no step.
         self.step_over = Instant::now();
-        Ok(losses)
+        Ok(Event::Evaluated { losses, scores: self.model.scores(&mut self.scratch) })
     }
 
     fn wait_for_message(&mut self) -> Result<schemas::message::Envelope, Error> {

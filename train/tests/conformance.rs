@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use schemas::message::{Envelope, Message, PROTOCOL, Party};
 use train::control::{ControlError, ControlPlane};
 use train::exchange::{ExchangeError, UpdateExchange};
-use train_core::gradient::{Gradient, RowGradients};
+use train_core::pmf::gradient::{Gradient, RowGradients};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -27,7 +27,7 @@ fn message(sender: Party, step: u64) -> Envelope {
 mod exchange_suite {
     use super::*;
 
-    pub(super) fn what_is_published_is_read_by_all_in_slot_order(x: &dyn UpdateExchange) {
+    pub(super) fn what_is_published_is_read_by_all_in_slot_order(x: &dyn UpdateExchange<Gradient>) {
         for slot in [2, 0, 1] {
             x.publish(7, slot, gradient(slot)).unwrap();
         }
@@ -42,25 +42,25 @@ mod exchange_suite {
         });
     }
 
-    pub(super) fn an_empty_gradient_is_announced_too(x: &dyn UpdateExchange) {
+    pub(super) fn an_empty_gradient_is_announced_too(x: &dyn UpdateExchange<Gradient>) {
         x.publish(0, 0, Arc::default()).unwrap();
         assert_eq!(x.missing(0, 1, LONG).unwrap(), [] as [u32; 0]);
         assert_eq!(*x.read(0, 1).unwrap()[0], Gradient::default());
     }
 
-    pub(super) fn publishing_again_is_one_update(x: &dyn UpdateExchange) {
+    pub(super) fn publishing_again_is_one_update(x: &dyn UpdateExchange<Gradient>) {
         x.publish(1, 0, gradient(4)).unwrap();
         x.publish(1, 0, gradient(4)).unwrap();
         assert_eq!(*x.read(1, 1).unwrap()[0], *gradient(4));
     }
 
-    pub(super) fn another_gradient_for_a_slot_is_refused(x: &dyn UpdateExchange) {
+    pub(super) fn another_gradient_for_a_slot_is_refused(x: &dyn UpdateExchange<Gradient>) {
         x.publish(1, 0, gradient(4)).unwrap();
         assert_eq!(x.publish(1, 0, gradient(5)), Err(ExchangeError::Contradiction { step: 1, slot: 0 }));
         assert_eq!(*x.read(1, 1).unwrap()[0], *gradient(4));
     }
 
-    pub(super) fn a_wait_that_ends_names_the_missing_slots(x: &dyn UpdateExchange) {
+    pub(super) fn a_wait_that_ends_names_the_missing_slots(x: &dyn UpdateExchange<Gradient>) {
         x.publish(3, 1, gradient(1)).unwrap();
         let start = Instant::now();
         assert_eq!(x.missing(3, 4, Duration::from_millis(30)).unwrap(), [0, 2, 3]);
@@ -69,7 +69,7 @@ mod exchange_suite {
         assert!(matches!(x.read(3, 4), Err(ExchangeError::Absent { step: 3, .. })));
     }
 
-    pub(super) fn a_wait_ends_when_the_last_slot_comes(x: &dyn UpdateExchange) {
+    pub(super) fn a_wait_ends_when_the_last_slot_comes(x: &dyn UpdateExchange<Gradient>) {
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| x.missing(3, 2, LONG).unwrap());
             x.publish(3, 0, gradient(0)).unwrap();
@@ -79,14 +79,14 @@ mod exchange_suite {
         });
     }
 
-    pub(super) fn steps_do_not_mix(x: &dyn UpdateExchange) {
+    pub(super) fn steps_do_not_mix(x: &dyn UpdateExchange<Gradient>) {
         x.publish(1, 0, gradient(1)).unwrap();
         x.publish(2, 0, gradient(2)).unwrap();
         assert_eq!(*x.read(1, 1).unwrap()[0], *gradient(1));
         assert_eq!(*x.read(2, 1).unwrap()[0], *gradient(2));
     }
 
-    pub(super) fn released_steps_are_gone_and_stay_gone(x: &dyn UpdateExchange) {
+    pub(super) fn released_steps_are_gone_and_stay_gone(x: &dyn UpdateExchange<Gradient>) {
         for step in 0..4 {
             x.publish(step, 0, gradient(9)).unwrap();
         }

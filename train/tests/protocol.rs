@@ -11,7 +11,8 @@ use random::Stream;
 use schemas::exit::ErrorKind;
 use schemas::message::{BatchLoss, Envelope, Message, Milestone, Next, Party, StepTimings};
 use schemas::report::StopReason;
-use train::protocol::supervisor::{self, Outcome, Rules, Supervisor};
+use train::model::Metric;
+use train::protocol::supervisor::{self, Finished, Outcome, Rules, Supervisor};
 use train::protocol::worker::{self, Worker};
 use train::protocol::{Refusal, envelope};
 use train_core::order::{Schedule, worker_of_slot};
@@ -23,7 +24,8 @@ fn rules(n_workers: u32, n_batches: u32, step_batches: u32) -> Rules {
         n_workers,
         schedule: Schedule::new(n_batches, step_batches),
         n_holdout_batches: 0,
-        holdout_mean_rmse: 0.0,
+        metric: Metric::Rmse,
+        holdout_base: 0.0,
         max_epochs: 3,
         max_time: None,
         target_loss: None,
@@ -76,8 +78,8 @@ fn simulate(rules: &Rules, seed: u64) -> Run {
                                 let message = envelope(RUN, Party::Supervisor, 0, message);
                                 to_worker.iter_mut().for_each(|queue| queue.push_back(message.clone()));
                             }
-                            supervisor::Command::Step(r) => run.steps.push((r.step, r.rmse.to_bits())),
-                            supervisor::Command::Evaluation(r) => run.evaluations.push((r.epoch, r.rmse.to_bits())),
+                            supervisor::Command::Step(r) => run.steps.push((r.step, r.loss.to_bits())),
+                            supervisor::Command::Evaluation(r) => run.evaluations.push((r.epoch, r.loss.to_bits())),
                             supervisor::Command::Timings { worker, timings } => {
                                 run.timings.push((worker, timings.step))
                             }
@@ -147,7 +149,7 @@ fn carry_out(
             }
             worker::Command::Evaluate { epoch } => {
                 let losses = mine(rules.n_holdout_batches).map(|slot| loss(1000 - 100 * epoch, slot)).collect();
-                work.push_back(worker::Event::Evaluated { losses });
+                work.push_back(worker::Event::Evaluated { losses, scores: None });
             }
             worker::Command::KeepModel | worker::Command::Finish { .. } | worker::Command::Abort => {}
         }
@@ -161,10 +163,10 @@ proptest! {
     fn every_run_ends_with_the_same_history(
         n_workers in 1u32..9, n_batches in 1u32..20, step_batches in 1u32..9, n_holdout_batches in 0u32..5, seed: u64,
     ) {
-        let rules = Rules { n_holdout_batches, holdout_mean_rmse: 10.0, ..rules(n_workers, n_batches, step_batches) };
+        let rules = Rules { n_holdout_batches, holdout_base: 10.0, ..rules(n_workers, n_batches, step_batches) };
         let run = simulate(&rules, seed);
         let steps = 3 * rules.schedule.steps_per_epoch();
-        let Some(Outcome::Finished { reason, steps: done, .. }) = run.outcome else { panic!("{:?}", run.outcome) };
+        let Some(Outcome::Finished(Finished { reason, steps: done, .. })) = run.outcome else { panic!("{:?}", run.outcome) };
         prop_assert_eq!((reason, done), (StopReason::MaxEpochs, steps));
         prop_assert!(run.steps.iter().map(|s| s.0).eq(0..steps));
         for step in 0..steps {
@@ -222,7 +224,7 @@ fn a_target_must_hold_for_ten_steps_in_a_row() {
     losses.push(0.3);
     losses.extend([0.25; 10]);
     let (_, outcome) = decide(rules, &losses);
-    let end = Outcome::Finished { reason: StopReason::TargetLoss, steps: 21, best: None };
+    let end = Outcome::Finished(Finished { reason: StopReason::TargetLoss, steps: 21, best: None });
     assert_eq!(outcome, Some(end), "0.25 is an RMSE of 0.5; the row of ten begins after 0.3");
 }
 
@@ -230,11 +232,11 @@ fn a_target_must_hold_for_ten_steps_in_a_row() {
 fn time_and_divergence_end_a_run() {
     let rules = Rules { max_time: Some(Duration::from_secs(4)), ..one_batch_an_epoch() };
     let (_, outcome) = decide(rules, &[1.0; 10]);
-    assert_eq!(outcome, Some(Outcome::Finished { reason: StopReason::MaxTime, steps: 4, best: None }));
+    assert_eq!(outcome, Some(Outcome::Finished(Finished { reason: StopReason::MaxTime, steps: 4, best: None })));
     for bad in [4.1, f64::NAN, f64::INFINITY] {
         let (decisions, outcome) = decide(one_batch_an_epoch(), &[1.0, 3.9, bad, 1.0]);
         assert_eq!(decisions.last(), Some(&Message::Abort));
-        assert!(matches!(outcome, Some(Outcome::Diverged { step: 2, first_rmse: 1.0, .. })), "{outcome:?}");
+        assert!(matches!(outcome, Some(Outcome::Diverged { step: 2, first_loss: 1.0, .. })), "{outcome:?}");
     }
 }
 
@@ -256,7 +258,7 @@ fn the_best_epoch_is_kept_and_patience_ends_the_run() {
         let losses = |loss_sum| vec![BatchLoss { slot: 0, loss_sum, rows: 1 }];
         let after = tell(Message::Computed { step: epoch, losses: losses(1.0), timings: None });
         assert_eq!(after, Some((false, Next::Evaluate(epoch))));
-        decisions.extend(tell(Message::Evaluated { epoch, losses: losses(holdout) }));
+        decisions.extend(tell(Message::Evaluated { epoch, losses: losses(holdout), scores: None }));
     }
     let end = Next::End { reason: StopReason::Patience, save_kept: true };
     assert_eq!(decisions, [(true, Next::Step(1)), (true, Next::Step(2)), (false, Next::Step(3)), (false, end)]);
@@ -265,7 +267,7 @@ fn the_best_epoch_is_kept_and_patience_ends_the_run() {
 #[test]
 fn divergence_shows_on_held_out_rows_too() {
     // Losses are mean squares: the first step's is 1, so 4 is the bound, or four times that of the mean predictor.
-    for (holdout_mean_rmse, loss, diverged) in [
+    for (holdout_base, loss, diverged) in [
         (0.0, 3.9, false),
         (0.0, 4.1, true),
         (0.5, 4.1, true),
@@ -273,19 +275,19 @@ fn divergence_shows_on_held_out_rows_too() {
         (3.0, 36.1, true),
         (0.0, f64::NAN, true),
     ] {
-        let rules = Rules { n_holdout_batches: 1, max_epochs: 1, holdout_mean_rmse, ..one_batch_an_epoch() };
+        let rules = Rules { n_holdout_batches: 1, max_epochs: 1, holdout_base, ..one_batch_an_epoch() };
         let mut supervisor = Supervisor::new(RUN, rules);
         let losses = |loss_sum| vec![BatchLoss { slot: 0, loss_sum, rows: 1 }];
         let mut commands = Vec::new();
         for message in [
             Message::Joined,
             Message::Computed { step: 0, losses: losses(1.0), timings: None },
-            Message::Evaluated { epoch: 0, losses: losses(loss) },
+            Message::Evaluated { epoch: 0, losses: losses(loss), scores: None },
         ] {
             let message = envelope(RUN, Party::Worker(0), 0, message);
             commands = supervisor.handle(supervisor::Event::Received(message), Duration::ZERO).unwrap();
         }
-        let ended = supervisor::Command::End(Outcome::Diverged { step: 0, rmse: loss.sqrt(), first_rmse: 1.0 });
+        let ended = supervisor::Command::End(Outcome::Diverged { step: 0, loss: loss.sqrt(), first_loss: 1.0 });
         assert_eq!(format!("{:?}", commands.last()) == format!("{:?}", Some(ended)), diverged, "{loss}: {commands:?}");
     }
 }

@@ -78,6 +78,31 @@ macro_rules! kernel {
 }
 pub(crate) use kernel;
 
+/// Compiles `$body` for the target's baseline and for AVX2, and calls the one that fits.
+macro_rules! dispatch {
+    ($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),* $(,)?) -> $out:ty = $body:block) => {
+        $(#[$doc])*
+        fn $name(simd: $crate::lanes::Simd, $($arg: $type),*) -> $out {
+            #[inline(always)]
+            fn body($($arg: $type),*) -> $out $body
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2")]
+            fn avx2($($arg: $type),*) -> $out {
+                body($($arg),*)
+            }
+            match simd {
+                $crate::lanes::Simd::Portable => body($($arg),*),
+                #[cfg(target_arch = "x86_64")]
+                $crate::lanes::Simd::Avx2(_) => {
+                    #[expect(unsafe_code, reason = "an `Avx2` exists only on processors that have it")]
+                    unsafe { avx2($($arg),*) }
+                }
+            }
+        }
+    };
+}
+pub(crate) use dispatch;
+
 /// The sum of eight partial sums, along a fixed tree.
 #[inline(always)]
 pub(crate) fn tree([a, b, c, d, e, f, g, h]: Lane) -> f32 {

@@ -4,12 +4,12 @@
 
 use proptest::prelude::*;
 use serde::Deserialize;
-use train_core::batch::{Arranger, RatingBatch};
-use train_core::dense::{DensePmf, Row};
-use train_core::factors::{BLOCK_ROWS, Block, Line, Matrix, Rows, Shape, Side, from_rows};
-use train_core::gradient::{Gradient, Model, Scratch, gradient, squared_error};
 use train_core::lanes::Simd;
-use train_core::nesterov::{self, Motion, Part, apply};
+use train_core::pmf::batch::{Arranger, RatingBatch};
+use train_core::pmf::factors::{BLOCK_ROWS, Block, Line, Matrix, Rows, Shape, Side, from_rows};
+use train_core::pmf::gradient::{Gradient, Model, Scratch, gradient, squared_error};
+use train_core::pmf::nesterov::{self, Motion, Part, apply};
+use train_core::pmf::textbook::{Row, TextbookPmf};
 
 /// Memory for so many rows, for as long as the test runs.
 fn memory(shape: Shape, rows: usize) -> &'static mut [Line] {
@@ -191,7 +191,7 @@ proptest! {
     ) {
         let (users, items) = (start(N_USERS * n_factors), start(N_ITEMS * n_factors));
         let learning_rate = 0.05;
-        let mut dense = DensePmf::new(n_factors, biases, users.clone(), items.clone());
+        let mut dense = TextbookPmf::new(n_factors, biases, users.clone(), items.clone());
         let shape = Shape { n_factors, biases };
         let mut lazy = Lazy::new(shape, Motion::new(learning_rate, momentum), &users, &items, Simd::detect());
         for batches in &steps {
@@ -238,7 +238,7 @@ proptest! {
     #[test]
     fn gradients_equal_finite_differences(rows in ratings(5, 4), biases: bool, l2 in 0.0..0.1) {
         let n_factors = 3;
-        let mut model = DensePmf::new(n_factors, biases, start(5 * n_factors), start(4 * n_factors));
+        let mut model = TextbookPmf::new(n_factors, biases, start(5 * n_factors), start(4 * n_factors));
         let found = model.gradient(&rows, l2);
         let h = 1e-5;
         for (which, gradient) in found.iter().enumerate().take(if biases { 4 } else { 2 }) {
@@ -293,7 +293,7 @@ fn the_reduction_tree_is_that_of_the_slots() {
     let values = [1e8f32, 1.0, -1e8, 1.0, 3.0, 1e-3, 7.0];
     let gradients: Vec<_> = values
         .iter()
-        .map(|&x| train_core::gradient::RowGradients {
+        .map(|&x| train_core::pmf::gradient::RowGradients {
             ids: vec![0],
             values: vec![[x, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]],
         })

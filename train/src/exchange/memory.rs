@@ -4,27 +4,32 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use train_core::gradient::Gradient;
-
 use super::{ExchangeError, UpdateExchange};
 
 /// Gradients in this process's memory.
-#[derive(Debug, Default)]
-pub struct MemoryExchange {
-    state: Mutex<State>,
+#[derive(Debug)]
+pub struct MemoryExchange<G> {
+    state: Mutex<State<G>>,
     published: Condvar,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    steps: BTreeMap<u64, BTreeMap<u32, Arc<Gradient>>>,
+#[derive(Debug)]
+struct State<G> {
+    steps: BTreeMap<u64, BTreeMap<u32, Arc<G>>>,
     released_below: u64,
 }
 
 const LOCK: &str = "no holder of this lock panics";
 
-impl UpdateExchange for MemoryExchange {
-    fn publish(&self, step: u64, slot: u32, gradient: Arc<Gradient>) -> Result<(), ExchangeError> {
+impl<G> Default for MemoryExchange<G> {
+    fn default() -> Self {
+        let state = State { steps: BTreeMap::new(), released_below: 0 };
+        Self { state: Mutex::new(state), published: Condvar::new() }
+    }
+}
+
+impl<G: PartialEq + Send + Sync> UpdateExchange<G> for MemoryExchange<G> {
+    fn publish(&self, step: u64, slot: u32, gradient: Arc<G>) -> Result<(), ExchangeError> {
         let mut state = self.state.lock().expect(LOCK);
         if step < state.released_below {
             return Ok(());
@@ -55,7 +60,7 @@ impl UpdateExchange for MemoryExchange {
         }
     }
 
-    fn read(&self, step: u64, n_slots: u32) -> Result<Vec<Arc<Gradient>>, ExchangeError> {
+    fn read(&self, step: u64, n_slots: u32) -> Result<Vec<Arc<G>>, ExchangeError> {
         let state = self.state.lock().expect(LOCK);
         let slots = state.steps.get(&step);
         let one = |slot| slots.and_then(|s| s.get(&slot)).cloned().ok_or(ExchangeError::Absent { step, slot });

@@ -7,14 +7,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use schemas::exit::ErrorKind;
-use schemas::message::{BatchLoss, Envelope, Message, Milestone, Next, Party, StepTimings};
-use schemas::report::StopReason;
+use schemas::message::{BatchLoss, Envelope, Message, Milestone, Next, Party, Scores, StepTimings};
+use schemas::report::{ClickQuality, StopReason};
 use train_core::order::{Schedule, worker_of_slot};
+use train_core::quality::Tally;
 
 use super::{Refusal, check_origin};
+use crate::model::Metric;
 
 /// A run has diverged when a step's mean loss is this many times that of the first step: a doubled RMSE. On held-out rows the
-/// mean predictor's loss counts too, because a few odd rows may be far from the mean to begin with.
+/// baseline's loss counts too, because a few odd rows may be far from the mean to begin with.
 const DIVERGED: f64 = 4.0;
 
 /// The training loss must stay at the target for this many steps.
@@ -29,17 +31,19 @@ pub struct Rules {
     pub schedule: Schedule,
     /// Held-out batches, 0 for none.
     pub n_holdout_batches: u32,
-    /// RMSE, in stars, of always predicting the mean on the held-out rows; 0 when unknown.
-    pub holdout_mean_rmse: f64,
+    /// The loss that is shown and that the targets are in.
+    pub metric: Metric,
+    /// Loss, on the held-out rows, of always predicting the mean; 0 when unknown.
+    pub holdout_base: f64,
     /// End after this many epochs.
     pub max_epochs: u64,
     /// End once this much time has passed.
     pub max_time: Option<Duration>,
-    /// End once the training RMSE was at or below this for ten steps in a row.
+    /// End once the training loss was at or below this for ten steps in a row.
     pub target_loss: Option<f64>,
-    /// End once the held-out RMSE is at or below this.
+    /// End once the held-out loss is at or below this.
     pub target_holdout_loss: Option<f64>,
-    /// End once the held-out RMSE has not improved for this many epochs.
+    /// End once the held-out loss has not improved for this many epochs.
     pub patience: Option<u64>,
     /// A worker that was not heard of for this long is lost.
     pub silence_max: Duration,
@@ -83,9 +87,9 @@ pub struct StepRecord {
     pub epoch: u64,
     /// Time since the start of the run.
     pub time: Duration,
-    /// Root mean squared error over the step's rows, before the step, in stars.
-    pub rmse: f64,
-    /// Sum of the squared errors.
+    /// Loss over the step's rows, before the step.
+    pub loss: f64,
+    /// Sum of the rows' losses.
     pub loss_sum: f64,
     /// Rows of the step.
     pub rows: u64,
@@ -98,8 +102,10 @@ pub struct EvaluationRecord {
     pub epoch: u64,
     /// The last step before.
     pub step: u64,
-    /// Root mean squared error over the held-out rows, in stars.
-    pub rmse: f64,
+    /// Loss over the held-out rows.
+    pub loss: f64,
+    /// More about the predictions, for click logs.
+    pub clicks: Option<ClickQuality>,
     /// Whether it is the best so far.
     pub best: bool,
 }
@@ -108,22 +114,15 @@ pub struct EvaluationRecord {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// By a stop rule.
-    Finished {
-        /// Which one.
-        reason: StopReason,
-        /// Steps that were applied.
-        steps: u64,
-        /// Epoch of the best held-out loss, and that loss.
-        best: Option<(u64, f64)>,
-    },
+    Finished(Finished),
     /// The loss went out of bounds.
     Diverged {
         /// The step, from 0.
         step: u64,
-        /// Its RMSE.
-        rmse: f64,
-        /// The RMSE of the first step.
-        first_rmse: f64,
+        /// Its loss.
+        loss: f64,
+        /// The loss of the first step.
+        first_loss: f64,
     },
     /// A worker could not go on.
     Failed {
@@ -145,6 +144,17 @@ pub enum Outcome {
     },
 }
 
+/// How a run ended well.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Finished {
+    /// The stop rule.
+    pub reason: StopReason,
+    /// Steps that were applied.
+    pub steps: u64,
+    /// The evaluation with the best held-out loss.
+    pub best: Option<EvaluationRecord>,
+}
+
 #[derive(Clone, Debug)]
 enum State {
     /// Waiting for everybody to pass the milestone.
@@ -163,9 +173,11 @@ pub struct Supervisor {
     /// For each worker: its incarnation, when it was last heard of, and whether it has passed what is waited for.
     workers: Vec<Member>,
     losses: BTreeMap<u32, BatchLoss>,
+    /// What each worker counted.
+    scores: BTreeMap<u32, Scores>,
     first_loss: Option<f64>,
     steps_at_target: u32,
-    best: Option<(u64, f64)>,
+    best: Option<EvaluationRecord>,
     ending: Option<StopReason>,
     steps_done: u64,
 }
@@ -188,6 +200,7 @@ impl Supervisor {
             state: State::Waiting(Milestone::Start),
             workers,
             losses: BTreeMap::new(),
+            scores: BTreeMap::new(),
             first_loss: None,
             steps_at_target: 0,
             best: None,
@@ -240,10 +253,11 @@ impl Supervisor {
                 }
                 Ok(commands)
             }
-            Message::Evaluated { epoch, losses } => {
+            Message::Evaluated { epoch, losses, scores } => {
                 if matches!(self.state, State::Waiting(Milestone::Evaluation(current)) if current == epoch) {
                     member.passed = true;
                     self.losses.extend(losses.into_iter().map(|loss| (loss.slot, loss)));
+                    self.scores.extend(scores.map(|scores| (worker, scores)));
                     return Ok(self.pass(now));
                 }
                 Ok(vec![])
@@ -320,14 +334,15 @@ impl Supervisor {
         let loss = loss_sum / rows as f64;
         self.steps_done = step + 1;
         let epoch = self.rules.schedule.epoch(step);
-        let record = StepRecord { step, epoch, time: now, rmse: loss.sqrt(), loss_sum, rows };
+        let shown = self.rules.metric.of_mean(loss);
+        let record = StepRecord { step, epoch, time: now, loss: shown, loss_sum, rows };
         let mut commands = vec![Command::Step(record)];
         let first = *self.first_loss.get_or_insert(loss);
         if !loss.is_finite() || loss > DIVERGED * first {
-            commands.extend(self.fail(Outcome::Diverged { step, rmse: loss.sqrt(), first_rmse: first.sqrt() }));
+            commands.extend(self.fail(self.diverged(step, shown)));
             return commands;
         }
-        let at_target = self.rules.target_loss.is_some_and(|target| loss.sqrt() <= target);
+        let at_target = self.rules.target_loss.is_some_and(|target| shown <= target);
         self.steps_at_target = if at_target { self.steps_at_target + 1 } else { 0 };
         let ends_epoch = self.rules.schedule.ends_epoch(step);
         let stop = if self.steps_at_target >= TARGET_STEPS {
@@ -358,19 +373,21 @@ impl Supervisor {
             return self.fail(outcome);
         }
         let (loss_sum, rows) = totals(losses);
-        let rmse = (loss_sum / rows as f64).sqrt();
+        let mean = loss_sum / rows as f64;
+        let loss = self.rules.metric.of_mean(mean);
         let step = self.steps_done - 1;
         let first = self.first_loss.unwrap_or(f64::INFINITY);
-        if !rmse.is_finite() || rmse.powi(2) > DIVERGED * first.max(self.rules.holdout_mean_rmse.powi(2)) {
-            return self.fail(Outcome::Diverged { step, rmse, first_rmse: first.sqrt() });
+        if !mean.is_finite() || mean > DIVERGED * first.max(self.rules.metric.mean_of(self.rules.holdout_base)) {
+            return self.fail(self.diverged(step, loss));
         }
-        let best = self.best.is_none_or(|(_, best)| rmse < best);
+        let best = self.best.is_none_or(|best| loss < best.loss);
+        let record = EvaluationRecord { epoch, step, loss, clicks: self.quality(mean, loss_sum), best };
         if best {
-            self.best = Some((epoch, rmse));
+            self.best = Some(record);
         }
-        let mut commands = vec![Command::Evaluation(EvaluationRecord { epoch, step, rmse, best })];
-        let waited = epoch - self.best.map_or(epoch, |(epoch, _)| epoch);
-        let stop = if self.rules.target_holdout_loss.is_some_and(|target| rmse <= target) {
+        let mut commands = vec![Command::Evaluation(record)];
+        let waited = epoch - self.best.map_or(epoch, |best| best.epoch);
+        let stop = if self.rules.target_holdout_loss.is_some_and(|target| loss <= target) {
             Some(StopReason::TargetHoldoutLoss)
         } else if self.ending.is_some() {
             self.ending
@@ -389,9 +406,35 @@ impl Supervisor {
         commands
     }
 
+    /// What all workers counted together, if they did.
+    fn quality(&mut self, log_loss: f64, loss_sum: f64) -> Option<ClickQuality> {
+        let counted = std::mem::take(&mut self.scores);
+        if counted.is_empty() {
+            return None;
+        }
+        let mut tally = Tally::default();
+        for scores in counted.into_values() {
+            tally.add_predicted(scores.predicted);
+            scores.bins.iter().for_each(|&(bin, clicks, others)| tally.add_bin(bin, clicks, others));
+        }
+        let quality = tally.quality(loss_sum);
+        Some(ClickQuality {
+            log_loss,
+            auc: quality.auc,
+            normalised_entropy: quality.normalised_entropy,
+            calibration: quality.calibration,
+        })
+    }
+
+    fn diverged(&self, step: u64, loss: f64) -> Outcome {
+        let first = self.first_loss.map_or(f64::NAN, |first| self.rules.metric.of_mean(first));
+        Outcome::Diverged { step, loss, first_loss: first }
+    }
+
     fn end(&mut self, after: Milestone, keep_model: bool, reason: StopReason) -> Vec<Command> {
         let commands = self.proceed(after, keep_model, Next::End { reason, save_kept: self.best.is_some() });
-        self.state = State::Finishing(Outcome::Finished { reason, steps: self.steps_done, best: self.best });
+        let finished = Finished { reason, steps: self.steps_done, best: self.best };
+        self.state = State::Finishing(Outcome::Finished(finished));
         commands
     }
 

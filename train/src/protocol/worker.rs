@@ -8,7 +8,7 @@
 //! In brackets are the milestones where the worker waits for the supervisor. The supervisor's answer to a step may come
 //! while the worker still applies it, so one answer is kept until it is due.
 
-use schemas::message::{BatchLoss, Envelope, Message, Milestone, Next, Party, StepTimings};
+use schemas::message::{BatchLoss, Envelope, Message, Milestone, Next, Party, Scores, StepTimings};
 use schemas::report::StopReason;
 
 use super::{Refusal, check_origin};
@@ -32,6 +32,8 @@ pub enum Event {
     Evaluated {
         /// One entry for each of its batches.
         losses: Vec<BatchLoss>,
+        /// Their rows by the model's output, for click logs.
+        scores: Option<Scores>,
     },
     /// A message came.
     Received(Envelope),
@@ -133,8 +135,8 @@ impl Worker {
                 self.timings = Some(timings);
                 Ok(self.arrive(Milestone::Step(step)))
             }
-            (State::Evaluating(epoch), Event::Evaluated { losses }) => {
-                let mut commands = vec![Command::Send(Message::Evaluated { epoch, losses })];
+            (State::Evaluating(epoch), Event::Evaluated { losses, scores }) => {
+                let mut commands = vec![Command::Send(Message::Evaluated { epoch, losses, scores })];
                 commands.extend(self.arrive(Milestone::Evaluation(epoch)));
                 Ok(commands)
             }

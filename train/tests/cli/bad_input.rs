@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, pmf_settings};
 use crate::shards::{SMALL, change_rows, edit, stored};
 
 #[test]
@@ -43,9 +43,9 @@ fn settings_out_of_range_are_told() {
 #[test]
 fn the_largest_number_of_factors_works() {
     let sandbox = Sandbox::with(SMALL);
-    let most = train_core::factors::FACTORS_MAX;
+    let most = train_core::pmf::factors::FACTORS_MAX;
     let report = sandbox.train(&format!("--factors {most} --biases --max-epochs 1 -o out")).report();
-    assert_eq!(report.settings.factors as usize, most);
+    assert_eq!(pmf_settings(&report).factors as usize, most);
     sandbox.train(&format!("--factors {} -o out2", most + 1)).failed(2, &["is outside 1..="]);
 }
 

@@ -12,7 +12,7 @@ use crate::shards::{NO_HOLDOUT, SMALL};
 fn by_the_rule_that_comes_first() {
     let sandbox = Sandbox::with(SMALL);
     let first = sandbox.train("--step-batches 8 --max-epochs 1 -o first").report();
-    let reached = first.holdout_rmse.unwrap();
+    let reached = first.trained.holdout_loss().unwrap();
     assert_eq!((first.stopped_by, first.steps, first.epochs), (StopReason::MaxEpochs, 6, 1));
 
     // Every step is at a target above the start: ten in a row end the run within the second epoch.
@@ -29,8 +29,8 @@ fn by_the_rule_that_comes_first() {
     for (args, reason, steps, epochs) in table {
         let report = sandbox.train(&format!("{args} -o out --replace")).report();
         assert_eq!((report.stopped_by, report.steps, report.epochs), (reason, steps, epochs), "{args}");
-        assert!(report.holdout_rmse.is_some(), "{args}: evaluated at the end, whatever ended it");
-        assert_eq!(report.train_rmse.is_some(), epochs > 0, "{args}");
+        assert!(report.trained.holdout_loss().is_some(), "{args}: evaluated at the end, whatever ended it");
+        assert_eq!(report.trained.train_loss().is_some(), epochs > 0, "{args}");
         let history = sandbox.history("out");
         assert_eq!(history.len() as u64, steps, "{args}");
         assert!(!history.last().unwrap()[3].is_empty(), "{args}");
@@ -48,7 +48,7 @@ fn by_patience_with_the_best_model() {
         let losses: Vec<f64> = sandbox.history("out").iter().filter_map(|row| row[3].parse().ok()).collect();
         assert_eq!(losses.len() as u64, report.epochs);
         let best = losses.iter().copied().fold(f64::INFINITY, f64::min);
-        assert_eq!(report.holdout_rmse, Some(best), "{losses:?}");
+        assert_eq!(report.trained.holdout_loss(), Some(best), "{losses:?}");
         assert_eq!(report.model_epoch, Some(report.epochs - 1 - patience), "{losses:?}");
         assert_eq!(losses[report.model_epoch.unwrap() as usize], best);
     }

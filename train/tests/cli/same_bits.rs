@@ -2,7 +2,7 @@
 
 use schemas::report::TrainReport;
 
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, pmf_settings};
 use crate::shards::{SMALL, Spec};
 
 const FILES: [&str; 3] = ["model.safetensors", "users.parquet", "items.parquet"];
@@ -27,7 +27,7 @@ fn train(sandbox: &Sandbox, workers: u32, args: &str) -> (Bits, TrainReport) {
         history: sandbox.history(&out),
         history_digest: report.history_digest.to_string(),
         model_digest: report.model_digest.to_string(),
-        losses: [report.train_rmse, report.holdout_rmse].map(|loss| loss.map(f64::to_bits)),
+        losses: [report.trained.train_loss(), report.trained.holdout_loss()].map(|loss| loss.map(f64::to_bits)),
         steps: report.steps,
     };
     (bits, report)
@@ -66,7 +66,7 @@ fn of_more_workers_than_mini_batches() {
         assert!(eight == one, "{args}");
     }
     let (_, report) = train(&sandbox, 8, "--max-epochs 3");
-    assert_eq!((report.settings.step_batches, report.steps), (8, 3));
+    assert_eq!((pmf_settings(&report).step_batches, report.steps), (8, 3));
 }
 
 #[test]

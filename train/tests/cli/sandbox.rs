@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
-use schemas::report::TrainReport;
+use schemas::report::{PmfSettings, TrainReport, Trained};
 
 use crate::shards::{self, Spec};
 
@@ -110,4 +110,10 @@ impl Sandbox {
             })
             .collect()
     }
+}
+
+/// The settings of a matrix factorisation.
+pub(crate) fn pmf_settings(report: &TrainReport) -> &PmfSettings {
+    let Trained::Pmf { settings, .. } = &report.trained else { panic!("{report:?}") };
+    settings
 }

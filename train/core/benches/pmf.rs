@@ -4,11 +4,11 @@
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use random::Stream;
-use train_core::batch::{Arranger, RatingBatch};
-use train_core::factors::{Block, Line, Rows, Shape, Side, start};
-use train_core::gradient::{Gradient, Model, Scratch, gradient, squared_error};
 use train_core::lanes::Simd;
-use train_core::nesterov::{self, Motion, Part, apply};
+use train_core::pmf::batch::{Arranger, RatingBatch};
+use train_core::pmf::factors::{Block, Line, Rows, Shape, Side, start};
+use train_core::pmf::gradient::{Gradient, Model, Scratch, gradient, squared_error};
+use train_core::pmf::nesterov::{self, Motion, Part, apply};
 
 const N_USERS: u32 = 138_493;
 const N_ITEMS: u32 = 26_744;

@@ -10,10 +10,10 @@
 //! when a step is reduced. Source: Mnih and Salakhutdinov, *Probabilistic Matrix Factorization*, NIPS 2007, eq. 4, with the
 //! regulariser counted once per rating, as in Koren, Bell and Volinsky, *Computer* 42(8), 2009, eq. 3.
 
-use crate::batch::RatingBatch;
-use crate::factors::{Line, Rows, Shape, Side};
 use crate::lanes::{LANES, Lane, Simd, add_scaled, kernel, prefetch, tree};
-use crate::nesterov::Motion;
+use crate::pmf::batch::RatingBatch;
+use crate::pmf::factors::{Line, Rows, Shape, Side};
+use crate::pmf::nesterov::Motion;
 
 /// Gradients of some rows of one matrix.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -218,7 +218,7 @@ pub struct Matrix {
 impl Matrix {
     /// The rows as they are after `steps` steps.
     #[must_use]
-    pub fn of(blocks: &[&Block<'_>], shape: Shape, motion: &crate::nesterov::Motion, steps: u32) -> Self {
+    pub fn of(blocks: &[&Block<'_>], shape: Shape, motion: &crate::pmf::nesterov::Motion, steps: u32) -> Self {
         let lanes = shape.lanes();
         let mut matrix = Self::default();
         let mut row = vec![0.0f32; lanes * LANES];
@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn the_start_is_normal_with_sd_a_tenth_and_independent_of_size() {
         let shape = Shape { n_factors: 21, biases: true };
-        let motion = crate::nesterov::Motion::new(1.0, 0.8);
+        let motion = crate::pmf::nesterov::Motion::new(1.0, 0.8);
         let matrix = |n| {
             let mut memory = vec![Line::default(); shape.lines(n)];
             let blocks = start(8, Side::Item, shape, n, &mut memory);

@@ -3,7 +3,7 @@
 
 /// Model and velocities.
 #[derive(Clone, Debug)]
-pub struct DensePmf {
+pub struct TextbookPmf {
     /// Factors of a row.
     pub n_factors: usize,
     /// Whether biases are learnt.
@@ -22,7 +22,7 @@ pub struct DensePmf {
 /// One rating: user, item, stars minus the mean.
 pub type Row = (usize, usize, f64);
 
-impl DensePmf {
+impl TextbookPmf {
     /// The model with these parameters, at rest.
     #[must_use]
     pub fn new(n_factors: usize, biases: bool, users: Vec<f64>, items: Vec<f64>) -> Self {

@@ -11,9 +11,9 @@
 //! the update: Sutskever, Martens, Dahl and Hinton, ICML 2013, after PyTorch's change of variable; the closed form is its
 //! geometric series for a constant learning rate.
 
-use crate::factors::{BLOCK_ROWS, Block, Line, Shape};
-use crate::gradient::RowGradients;
 use crate::lanes::{LANES, Lane, Simd, kernel, prefetch, scale};
+use crate::pmf::factors::{BLOCK_ROWS, Block, Line, Shape};
+use crate::pmf::gradient::RowGradients;
 
 /// Learning rate, momentum, and the closed form of what they do to untouched rows.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,0 +1,171 @@
+//! Kernels of logistic regression on data shaped like Criteo's: batches of 6250 rows with 13 numbers and 26 buckets of a million.
+//! One item is one row, so divan's throughput is in rows per second on one core; Adam's is in bytes of moments and weights, read and
+//! written, to be held against `copy`, which does nothing but move as many.
+
+use divan::Bencher;
+use divan::counter::{BytesCount, ItemsCount};
+use random::Stream;
+use train_core::lanes::Simd;
+use train_core::logistic::adam::{self, Adam, Part, apply};
+use train_core::logistic::gradient::{Gradient, Scratch, gradient, loss, outputs, probabilities};
+use train_core::logistic::weights::{BLOCK, Block, Effects, floats, start};
+use train_core::logistic::{Clicks, N_NUMBERS, Space};
+use train_core::quality::Tally;
+
+const ROWS: usize = 6250;
+const BATCHES: usize = 32;
+const BUCKETS: u32 = 1_000_000;
+/// Distinct tokens of the 26 columns of the Criteo log.
+const TOKENS: [u32; 26] = [
+    1460, 583, 10_131_227, 2_202_608, 305, 24, 12_517, 633, 3, 93_145, 5683, 8_351_593, 3194, 27, 14_992, 5_461_306,
+    10, 5652, 2173, 4, 7_046_547, 18, 15, 286_181, 105, 142_572,
+];
+
+fn main() {
+    divan::main();
+}
+
+struct Rows {
+    labels: Vec<f32>,
+    numbers: [Vec<f32>; N_NUMBERS],
+    buckets: Vec<Vec<u32>>,
+}
+
+impl Rows {
+    fn clicks(&self) -> Clicks<'_> {
+        Clicks { labels: &self.labels, numbers: &self.numbers, buckets: &self.buckets }
+    }
+}
+
+/// A batch whose tokens have Zipf-like frequencies; some values are missing.
+fn rows(seed: u64, dense: bool) -> Rows {
+    let mut stream = Stream::new(seed, "bench");
+    let mut number = |_| if !dense && stream.below(5) == 0 { f32::NAN } else { stream.unit() as f32 };
+    let numbers = std::array::from_fn(|_| (0..ROWS).map(&mut number).collect());
+    let mut stream = Stream::new(seed, "buckets");
+    let mut bucket = |column: usize, tokens: u32| {
+        if stream.below(10) == 0 {
+            return u32::MAX;
+        }
+        let rank = f64::from(tokens).powf(stream.unit()) as u64;
+        ((rank * 26 + column as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20) as u32 % BUCKETS
+    };
+    let column = |(j, &tokens): (usize, &u32)| (0..ROWS).map(|_| bucket(j, tokens)).collect();
+    let buckets = if dense { vec![] } else { TOKENS.iter().enumerate().map(column).collect() };
+    let mut stream = Stream::new(seed, "labels");
+    Rows { labels: (0..ROWS).map(|_| f32::from(u8::from(stream.below(4) == 0))).collect(), numbers, buckets }
+}
+
+fn space(dense: bool) -> Space {
+    Space::new(if dense { 0 } else { BUCKETS }, true, &[])
+}
+
+/// Parameters that are not 0.
+fn blocks(space: &Space, batches: &[Rows]) -> Vec<Block<'static>> {
+    let mut blocks = start(space, vec![0.0; floats(space)].leak());
+    let (mut scratch, mut adam_scratch) = (Scratch::default(), adam::Scratch::default());
+    for step in 0..4 {
+        let mut out = Gradient::default();
+        let effects: Vec<&[f32; BLOCK]> = blocks.iter().map(Block::effects).collect();
+        let batch = batches[step as usize % batches.len()].clicks();
+        gradient(Simd::detect(), space, Effects::new(&effects), &batch, &mut scratch, &mut out);
+        let parts = [Part { weight: 1.0 / ROWS as f32, gradient: &out }];
+        for block in &mut blocks {
+            apply(Simd::detect(), space, ADAM, 0.0075, step, &parts, block, &mut adam_scratch);
+        }
+    }
+    blocks
+}
+
+const ADAM: Adam = Adam { beta1: 0.9, beta2: 0.999, l2: 0.0 };
+
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    dense: bool,
+    simd: Simd,
+}
+
+impl std::fmt::Display for Case {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {:?}", if self.dense { "dense" } else { "sparse" }, self.simd)
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let cases = [false, true].map(|dense| [Simd::Portable, Simd::detect()].map(|simd| Case { dense, simd }));
+    cases.concat()
+}
+
+#[divan::bench(args = cases())]
+fn forward(bencher: Bencher<'_, '_>, Case { dense, simd }: Case) {
+    let (space, batches) = (space(dense), (0..BATCHES as u64).map(|seed| rows(seed, dense)).collect::<Vec<_>>());
+    let blocks = blocks(&space, &batches);
+    let effects: Vec<&[f32; BLOCK]> = blocks.iter().map(Block::effects).collect();
+    let (mut scratch, mut i) = (Scratch::default(), 0);
+    bencher.counter(ItemsCount::new(ROWS)).bench_local(|| {
+        i = (i + 1) % BATCHES;
+        outputs(simd, &space, Effects::new(&effects), &batches[i].clicks(), &mut scratch).len()
+    });
+}
+
+#[divan::bench(args = cases())]
+fn forward_and_backward(bencher: Bencher<'_, '_>, Case { dense, simd }: Case) {
+    let (space, batches) = (space(dense), (0..BATCHES as u64).map(|seed| rows(seed, dense)).collect::<Vec<_>>());
+    let blocks = blocks(&space, &batches);
+    let effects: Vec<&[f32; BLOCK]> = blocks.iter().map(Block::effects).collect();
+    let (mut scratch, mut out, mut i) = (Scratch::default(), Gradient::default(), 0);
+    bencher.counter(ItemsCount::new(ROWS)).bench_local(|| {
+        i = (i + 1) % BATCHES;
+        gradient(simd, &space, Effects::new(&effects), &batches[i].clicks(), &mut scratch, &mut out);
+    });
+}
+
+/// Outputs to losses, probabilities and counts, as for held-out rows.
+#[divan::bench(args = [Simd::Portable, Simd::detect()])]
+fn measure(bencher: Bencher<'_, '_>, simd: Simd) {
+    let mut stream = Stream::new(8, "bench");
+    let outputs: Vec<f32> = (0..ROWS).map(|_| (stream.unit() * 8.0 - 6.0) as f32).collect();
+    let labels = rows(8, true).labels;
+    let (mut tally, mut p) = (Tally::default(), outputs.clone());
+    bencher.counter(ItemsCount::new(ROWS)).bench_local(|| {
+        p.copy_from_slice(&outputs);
+        probabilities(simd, &mut p);
+        tally.add(&outputs, &p, &labels);
+        loss(simd, &outputs, &labels)
+    });
+}
+
+/// Reduction and Adam over a million parameters for a step of two batches.
+#[divan::bench(args = [Simd::Portable, Simd::detect()])]
+fn adam_step_of_two(bencher: Bencher<'_, '_>, simd: Simd) {
+    let (space, batches) = (space(false), (0..BATCHES as u64).map(|seed| rows(seed, false)).collect::<Vec<_>>());
+    let mut blocks = blocks(&space, &batches);
+    let mut scratch = Scratch::default();
+    let gradients: Vec<Gradient> = {
+        let effects: Vec<&[f32; BLOCK]> = blocks.iter().map(Block::effects).collect();
+        let one = |batch: &Rows| {
+            let mut out = Gradient::default();
+            gradient(simd, &space, Effects::new(&effects), &batch.clicks(), &mut scratch, &mut out);
+            out
+        };
+        batches.iter().map(one).collect()
+    };
+    let (mut scratch, mut step) = (adam::Scratch::default(), 4u32);
+    bencher.counter(BytesCount::new(space.n_positions() * 3 * 4 * 2)).bench_local(|| {
+        let i = 2 * step as usize % BATCHES;
+        let parts = [i, i + 1].map(|i| Part { weight: 1.0 / (2 * ROWS) as f32, gradient: &gradients[i] });
+        for block in &mut blocks {
+            apply(simd, &space, ADAM, 0.0075, step, &parts, block, &mut scratch);
+        }
+        step += 1;
+    });
+}
+
+/// What moving the same bytes takes: three arrays of a million floats, read and written.
+#[divan::bench]
+fn copy(bencher: Bencher<'_, '_>) {
+    let mut arrays = vec![0.5f32; 3 * (BUCKETS as usize + 15)];
+    bencher.counter(BytesCount::new(arrays.len() * 4 * 2)).bench_local(|| {
+        arrays.iter_mut().for_each(|x| *x *= 1.000_1);
+    });
+}

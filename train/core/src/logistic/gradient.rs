@@ -1,0 +1,286 @@
+//! Outputs, loss and gradient of one mini-batch.
+//!
+//! Columns are walked one after the other: a column's buckets are its own, and the frequent ones stay in the cache. A gradient
+//! here is the *sum* over the rows; the mean is taken when a step is reduced.
+
+use super::weights::Effects;
+use super::{Clicks, N_NUMBERS, Space};
+use crate::float::{exp_of_negative, ln_1p};
+use crate::lanes::{LANES, Lane, Simd, dispatch, tree};
+
+/// The gradient of one mini-batch: sums over its rows.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Gradient {
+    /// Positions of the parameters that the rows have values for, ascending, shape `(n,)`.
+    pub ids: Vec<u32>,
+    /// Sums of `(p - y) x`, shape `(n,)`.
+    pub values: Vec<f32>,
+    /// Sum of the rows' losses, in nats, before the step.
+    pub loss_sum: f64,
+    /// Rows of the mini-batch.
+    pub rows: u32,
+}
+
+/// Buffers of the kernels, to be used again for the next batch.
+#[derive(Clone, Debug, Default)]
+pub struct Scratch {
+    /// First the output of each row, then its error `p - y`; padded to whole lanes.
+    rows: Vec<Lane>,
+    /// For each bucket the sum of the errors of its hits so far; all 0 between two batches.
+    sums: Vec<f32>,
+    /// One bit a bucket: whether it was hit. All 0 between two batches.
+    hit: Vec<u64>,
+}
+
+/// Computes the gradient of `batch` at `effects` into `out`, whose buffers are used again.
+///
+/// # Shapes
+/// `batch` has labels. Its buckets are below those of `space`, or `u32::MAX`; `effects` are those of `space`.
+///
+/// # Numerics
+/// Sums over rows run in eight partial sums for numbers, in the order of columns and rows for buckets; the loss is summed in f64.
+/// The bits do not depend on `simd`.
+///
+/// # Panics
+/// When the shapes do not fit.
+pub fn gradient(
+    simd: Simd,
+    space: &Space,
+    effects: Effects<'_>,
+    batch: &Clicks<'_>,
+    scratch: &mut Scratch,
+    out: &mut Gradient,
+) {
+    outputs_of(simd, space, effects, batch, scratch);
+    assert!(batch.labels.len() == batch.n_rows(), "there is a label for each row");
+    out.loss_sum = errors(simd, batch.labels, &mut scratch.rows);
+    out.rows = batch.n_rows() as u32;
+    out.ids.clear();
+    out.values.clear();
+    for (id, column) in (0..).zip(batch.numbers) {
+        out.ids.push(id);
+        out.values.push(inner_product(simd, column, &scratch.rows));
+    }
+    sum_by_bucket(space, batch, scratch, out);
+    if space.intercept {
+        out.ids.push(space.n_features() as u32);
+        out.values.push(sum(simd, &scratch.rows));
+    }
+}
+
+/// The outputs `z` of the rows of `batch`, in order. Labels are not needed.
+///
+/// # Shapes
+/// As [`gradient`].
+pub fn outputs<'s>(
+    simd: Simd,
+    space: &Space,
+    effects: Effects<'_>,
+    batch: &Clicks<'_>,
+    scratch: &'s mut Scratch,
+) -> &'s [f32] {
+    outputs_of(simd, space, effects, batch, scratch);
+    &scratch.rows.as_flattened()[..batch.n_rows()]
+}
+
+/// The probabilities `sigmoid(z)` of `outputs`, in place.
+pub fn probabilities(simd: Simd, outputs: &mut [f32]) {
+    probabilities_kernel(simd, outputs);
+}
+
+/// The sum of the losses, in nats, of rows with these `outputs` and `labels`.
+///
+/// # Panics
+/// When there are not as many of one as of the other.
+#[must_use]
+pub fn loss(simd: Simd, outputs: &[f32], labels: &[f32]) -> f64 {
+    assert!(outputs.len() == labels.len(), "there is a label for each output");
+    loss_kernel(simd, outputs, labels)
+}
+
+fn outputs_of(simd: Simd, space: &Space, effects: Effects<'_>, batch: &Clicks<'_>, scratch: &mut Scratch) {
+    let n_rows = batch.n_rows();
+    let intercept = effects.at(space.n_features());
+    scratch.rows.clear();
+    scratch.rows.resize(n_rows.div_ceil(LANES), [intercept; LANES]);
+    for (j, column) in batch.numbers.iter().enumerate() {
+        assert!(column.len() == n_rows, "columns are as long as the rows are many");
+        add_scaled_column(simd, effects.at(j), column, &mut scratch.rows);
+    }
+    let missing = space.missing_bucket();
+    let outputs = &mut scratch.rows.as_flattened_mut()[..n_rows];
+    for column in batch.buckets {
+        assert!(column.len() == n_rows, "columns are as long as the rows are many");
+        for (output, &bucket) in outputs.iter_mut().zip(column) {
+            *output += effects.at(N_NUMBERS + (bucket as usize).min(missing));
+        }
+    }
+}
+
+fn sum_by_bucket(space: &Space, batch: &Clicks<'_>, scratch: &mut Scratch, out: &mut Gradient) {
+    if batch.buckets.is_empty() {
+        return;
+    }
+    let Scratch { rows, sums, hit } = scratch;
+    let missing = space.missing_bucket();
+    sums.resize(missing + 1, 0.0);
+    hit.resize(missing / 64 + 1, 0);
+    let errors = &rows.as_flattened()[..batch.n_rows()];
+    for column in batch.buckets {
+        for (&error, &bucket) in errors.iter().zip(column) {
+            let bucket = (bucket as usize).min(missing);
+            sums[bucket] += error;
+            hit[bucket / 64] |= 1 << (bucket % 64);
+        }
+    }
+    sums[missing] = 0.0;
+    hit[missing / 64] &= !(1 << (missing % 64));
+    for &(bucket, value) in &space.scales {
+        sums[bucket as usize] *= value;
+    }
+    for (word, bits) in hit.iter_mut().enumerate() {
+        let mut left = std::mem::take(bits);
+        while left != 0 {
+            let bucket = word * 64 + left.trailing_zeros() as usize;
+            out.ids.push((N_NUMBERS + bucket) as u32);
+            out.values.push(std::mem::take(&mut sums[bucket]));
+            left &= left - 1;
+        }
+    }
+}
+
+dispatch! {
+    /// `rows += weight * column`, where what is missing counts as 0.
+    fn add_scaled_column(weight: f32, column: &[f32], rows: &mut [Lane]) -> () = {
+        let (whole, rest) = column.as_chunks::<LANES>();
+        for (row, x) in rows.iter_mut().zip(whole) {
+            for l in 0..LANES {
+                row[l] += weight * present(x[l]);
+            }
+        }
+        if let Some(row) = rows.get_mut(whole.len()) {
+            row.iter_mut().zip(rest).for_each(|(row, &x)| *row += weight * present(x));
+        }
+    }
+}
+
+dispatch! {
+    /// The inner product of a column, in which what is missing counts as 0, and `rows`, which are 0 beyond its end.
+    fn inner_product(column: &[f32], rows: &[Lane]) -> f32 = {
+        let (whole, rest) = column.as_chunks::<LANES>();
+        let mut sums = [0.0f32; LANES];
+        for (row, x) in rows.iter().zip(whole) {
+            for l in 0..LANES {
+                sums[l] += row[l] * present(x[l]);
+            }
+        }
+        if let Some(row) = rows.get(whole.len()) {
+            for (l, &x) in rest.iter().enumerate() {
+                sums[l] += row[l] * present(x);
+            }
+        }
+        tree(sums)
+    }
+}
+
+dispatch! {
+    /// The sum of `rows`.
+    fn sum(rows: &[Lane]) -> f32 = {
+        let mut sums = [0.0f32; LANES];
+        for row in rows {
+            for l in 0..LANES {
+                sums[l] += row[l];
+            }
+        }
+        tree(sums)
+    }
+}
+
+dispatch! {
+    /// Turns outputs into errors `p - y`, 0 beyond the labels, and gives the sum of the losses.
+    fn errors(labels: &[f32], rows: &mut [Lane]) -> f64 = {
+        let (whole, rest) = labels.as_chunks::<LANES>();
+        let mut sums = [0.0f64; LANES];
+        for (row, y) in rows.iter_mut().zip(whole) {
+            let (p, losses) = probability_and_loss(*row, *y);
+            for l in 0..LANES {
+                sums[l] += f64::from(losses[l]);
+                row[l] = p[l] - y[l];
+            }
+        }
+        if let Some(row) = rows.get_mut(whole.len()) {
+            let mut y = [0.0; LANES];
+            y[..rest.len()].copy_from_slice(rest);
+            let (p, losses) = probability_and_loss(*row, y);
+            *row = [0.0; LANES];
+            for l in 0..rest.len() {
+                sums[l] += f64::from(losses[l]);
+                row[l] = p[l] - y[l];
+            }
+        }
+        total(sums)
+    }
+}
+
+dispatch! {
+    fn loss_kernel(outputs: &[f32], labels: &[f32]) -> f64 = {
+        let ((z, z_rest), (y, y_rest)) = (outputs.as_chunks::<LANES>(), labels.as_chunks::<LANES>());
+        let mut sums = [0.0f64; LANES];
+        for (z, y) in z.iter().zip(y) {
+            let (_, losses) = probability_and_loss(*z, *y);
+            for l in 0..LANES {
+                sums[l] += f64::from(losses[l]);
+            }
+        }
+        let (mut z, mut y) = ([0.0; LANES], [0.0; LANES]);
+        z[..z_rest.len()].copy_from_slice(z_rest);
+        y[..y_rest.len()].copy_from_slice(y_rest);
+        let (_, losses) = probability_and_loss(z, y);
+        for l in 0..z_rest.len() {
+            sums[l] += f64::from(losses[l]);
+        }
+        total(sums)
+    }
+}
+
+dispatch! {
+    fn probabilities_kernel(outputs: &mut [f32]) -> () = {
+        let (whole, rest) = outputs.as_chunks_mut::<LANES>();
+        for z in whole {
+            *z = probability_and_loss(*z, [0.0; LANES]).0;
+        }
+        let mut z = [0.0; LANES];
+        z[..rest.len()].copy_from_slice(rest);
+        let (p, _) = probability_and_loss(z, [0.0; LANES]);
+        rest.copy_from_slice(&p[..rest.len()]);
+    }
+}
+
+/// `x`, or 0 where there is none.
+#[inline(always)]
+fn present(x: f32) -> f32 {
+    if x.is_nan() { 0.0 } else { x }
+}
+
+/// `sigmoid(z)`, and `max(z, 0) - z y + ln(1 + exp(-|z|))`. An output that is not finite gives a loss that is not finite.
+#[inline(always)]
+fn probability_and_loss(z: Lane, y: Lane) -> (Lane, Lane) {
+    let mut negative = [0.0; LANES];
+    for l in 0..LANES {
+        negative[l] = -z[l].abs();
+    }
+    let e = exp_of_negative(negative);
+    let logarithm = ln_1p(e);
+    let (mut p, mut loss) = ([0.0; LANES], [0.0; LANES]);
+    for l in 0..LANES {
+        let positive = z[l] > 0.0;
+        p[l] = if positive { 1.0 } else { e[l] } / (1.0 + e[l]);
+        loss[l] = (if positive { z[l] } else { 0.0 } - z[l] * y[l]) + logarithm[l];
+    }
+    (p, loss)
+}
+
+#[inline(always)]
+fn total([a, b, c, d, e, f, g, h]: [f64; LANES]) -> f64 {
+    ((a + e) + (c + g)) + ((b + f) + (d + h))
+}

@@ -1,0 +1,149 @@
+//! The weights that the worker threads of one process share: every block behind a lock of its own.
+
+use std::sync::{Arc, RwLock};
+
+use bytes::Bytes;
+use manifests::clicks::{self, ClickRows, Form};
+use schemas::clicks::N_CATEGORICAL;
+use schemas::message::Scores;
+use schemas::report::{LogisticSettings, LrDecay, Reduce};
+use train_core::lanes::Simd;
+use train_core::logistic::adam::{self, Adam, Part, apply};
+use train_core::logistic::gradient::{self, Gradient, gradient, loss, outputs, probabilities};
+use train_core::logistic::weights::{BLOCK, Block, Effects, Weights, floats, start};
+use train_core::logistic::{Clicks, Space};
+use train_core::order::Schedule;
+use train_core::quality::Tally;
+
+use super::{LOCK, Loss, Model, Share, take_turns};
+
+/// The weights with Adam's moments, for any number of threads.
+#[derive(Debug)]
+pub struct Replica<'m> {
+    simd: Simd,
+    form: Form,
+    space: Space,
+    settings: LogisticSettings,
+    schedule: Schedule,
+    blocks: Vec<RwLock<Block<'m>>>,
+}
+
+/// A worker's buffers.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    gradient: gradient::Scratch,
+    apply: adam::Scratch,
+    probabilities: Vec<f32>,
+    tally: Option<Tally>,
+}
+
+/// The rows as the kernels see them.
+#[must_use]
+pub fn clicks(rows: &ClickRows) -> Clicks<'_> {
+    let n_columns = if rows.buckets[0].is_empty() { 0 } else { N_CATEGORICAL };
+    Clicks { labels: &rows.labels, numbers: &rows.numbers, buckets: &rows.buckets[..n_columns] }
+}
+
+impl<'m> Replica<'m> {
+    /// Floats of memory that the weights of `space` take.
+    #[must_use]
+    pub fn floats(space: &Space) -> usize {
+        floats(space)
+    }
+
+    /// The weights of `space` at their start, in `memory`, for mini-batches of `form`.
+    ///
+    /// # Panics
+    /// When `memory` has not [`Replica::floats`].
+    #[must_use]
+    pub fn new(
+        simd: Simd,
+        form: Form,
+        space: Space,
+        settings: LogisticSettings,
+        schedule: Schedule,
+        memory: &'m mut [f32],
+    ) -> Self {
+        let blocks = start(&space, memory).into_iter().map(RwLock::new).collect();
+        Self { simd, form, space, settings, schedule, blocks }
+    }
+
+    /// Gives `read` the weights as they are after `steps` steps.
+    ///
+    /// # Panics
+    /// When a block is not at that step: the caller must have applied the step before.
+    fn read<T>(&self, steps: u32, read: impl FnOnce(Effects<'_>) -> T) -> T {
+        let blocks: Vec<_> = self.blocks.iter().map(|b| b.read().expect(LOCK)).collect();
+        assert!(blocks.iter().all(|b| b.steps() == steps), "every block is after {steps} steps");
+        let effects: Vec<&[f32; BLOCK]> = blocks.iter().map(|b| b.effects()).collect();
+        read(Effects::new(&effects))
+    }
+
+    fn learning_rate(&self, step: u32) -> f64 {
+        let epoch = self.schedule.epoch(step.into()) + 1;
+        match self.settings.lr_decay {
+            LrDecay::None => self.settings.learning_rate,
+            LrDecay::SqrtEpoch => self.settings.learning_rate / (epoch as f64).sqrt(),
+        }
+    }
+}
+
+impl Model for Replica<'_> {
+    type Batch = ClickRows;
+    type Decoder = ();
+    type Gradient = Gradient;
+    type Scratch = Scratch;
+    type Saved = Weights;
+
+    fn decode(&self, bytes: Bytes, (): &mut (), batch: &mut ClickRows) -> Result<u64, String> {
+        clicks::decode(self.form, bytes, batch)?;
+        Ok(batch.len as u64)
+    }
+
+    fn gradient(&self, step: u32, batch: &ClickRows, scratch: &mut Scratch, out: &mut Gradient) -> Loss {
+        self.read(step, |effects| {
+            gradient(self.simd, &self.space, effects, &clicks(batch), &mut scratch.gradient, out);
+        });
+        Loss { sum: out.loss_sum, rows: u64::from(out.rows) }
+    }
+
+    fn apply(&self, step: u32, gradients: &[Arc<Gradient>], share: Share, scratch: &mut Scratch) {
+        let rows: u64 = gradients.iter().map(|g| u64::from(g.rows)).sum();
+        let weight = |g: &Gradient| match self.settings.reduce {
+            Reduce::Mean => 1.0 / rows as f32,
+            Reduce::Sum => 1.0 / g.rows as f32,
+        };
+        let parts: Vec<Part<'_>> = gradients.iter().map(|g| Part { weight: weight(g), gradient: g }).collect();
+        let LogisticSettings { beta1, beta2, l2, .. } = self.settings;
+        let (adam, rate) = (Adam { beta1, beta2, l2 }, self.learning_rate(step));
+        let blocks: Vec<_> = self.blocks.iter().collect();
+        take_turns(share, &blocks, |_, block| {
+            if block.steps() == step {
+                apply(self.simd, &self.space, adam, rate, step, &parts, block, &mut scratch.apply);
+            }
+        });
+    }
+
+    fn measure(&self, steps: u32, batch: &ClickRows, scratch: &mut Scratch) -> Loss {
+        let Scratch { gradient, probabilities: p, tally, .. } = scratch;
+        let outputs = self.read(steps, |effects| outputs(self.simd, &self.space, effects, &clicks(batch), gradient));
+        p.clear();
+        p.extend_from_slice(outputs);
+        probabilities(self.simd, p);
+        tally.get_or_insert_default().add(outputs, p, &batch.labels);
+        Loss { sum: loss(self.simd, outputs, &batch.labels), rows: batch.len as u64 }
+    }
+
+    fn scores(&self, scratch: &mut Scratch) -> Option<Scores> {
+        let tally = scratch.tally.take().unwrap_or_default();
+        Some(Scores { predicted: tally.predicted(), bins: tally.filled().collect() })
+    }
+
+    /// # Panics
+    /// When another thread has panicked over a block.
+    fn saved(&self, steps: u32) -> Weights {
+        let blocks: Vec<_> = self.blocks.iter().map(|b| b.read().expect(LOCK)).collect();
+        assert!(blocks.iter().all(|b| b.steps() == steps), "every block is after {steps} steps");
+        Weights::of(&self.space, &blocks.iter().map(|b| &**b).collect::<Vec<_>>())
+    }
+}

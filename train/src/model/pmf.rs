@@ -1,0 +1,176 @@
+//! The user and item matrices that the worker threads of one process share: every block of rows behind a lock of its own.
+
+use std::sync::{Arc, RwLock};
+
+use bytes::Bytes;
+use manifests::ratings::{self, RatingRows};
+use schemas::message::Scores;
+use schemas::report::{PmfSettings, Reduce};
+use train_core::lanes::Simd;
+use train_core::pmf::batch::{Arranger, RatingBatch};
+use train_core::pmf::factors::{Block, Line, Matrix, Rows, Shape, Side, start};
+use train_core::pmf::gradient::{self, Gradient, gradient, squared_error};
+use train_core::pmf::nesterov::{self, Motion, Part, apply};
+
+use super::{LOCK, Loss, Model, Share, take_turns};
+
+/// The user and item matrices with their momentum, for any number of threads.
+#[derive(Debug)]
+pub struct Replica<'m> {
+    simd: Simd,
+    shape: Shape,
+    motion: Motion,
+    l2: f32,
+    reduce: Reduce,
+    size: (u32, u32),
+    users: Vec<RwLock<Block<'m>>>,
+    items: Vec<RwLock<Block<'m>>>,
+}
+
+/// A model as people use it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Factors {
+    /// Rows of users.
+    pub users: Matrix,
+    /// Rows of items.
+    pub items: Matrix,
+}
+
+impl Factors {
+    /// Whether every number is one.
+    #[must_use]
+    pub fn is_finite(&self) -> bool {
+        [&self.users, &self.items].iter().all(|m| m.factors.iter().chain(&m.biases).all(|x| x.is_finite()))
+    }
+}
+
+/// A worker's buffers.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    gradient: gradient::Scratch,
+    apply: nesterov::Scratch,
+}
+
+const fn shape(settings: &PmfSettings) -> Shape {
+    Shape { n_factors: settings.factors as usize, biases: settings.biases }
+}
+
+impl<'m> Replica<'m> {
+    /// Lines of memory that a model of `size` (users, items) takes.
+    #[must_use]
+    pub fn lines(settings: &PmfSettings, size: (u32, u32)) -> usize {
+        shape(settings).lines(size.0) + shape(settings).lines(size.1)
+    }
+
+    /// The model of `size` (users, items) at its start, in `memory`.
+    ///
+    /// # Panics
+    /// When `memory` has not [`Replica::lines`].
+    #[must_use]
+    pub fn new(simd: Simd, settings: &PmfSettings, size: (u32, u32), memory: &'m mut [Line]) -> Self {
+        let shape = shape(settings);
+        let (users, items) = memory.split_at_mut(shape.lines(size.0));
+        let locked = |blocks: Vec<Block<'m>>| blocks.into_iter().map(RwLock::new).collect();
+        Self {
+            simd,
+            shape,
+            motion: Motion::new(settings.learning_rate, settings.momentum),
+            l2: settings.l2 as f32,
+            reduce: settings.reduce,
+            size,
+            users: locked(start(settings.seed, Side::User, shape, size.0, users)),
+            items: locked(start(settings.seed, Side::Item, shape, size.1, items)),
+        }
+    }
+
+    /// Gives `read` the model as it is after `steps` steps.
+    ///
+    /// # Panics
+    /// When a block is not at that step: the caller must have applied the step before.
+    fn read<T>(&self, steps: u32, read: impl FnOnce(&gradient::Model<'_>) -> T) -> T {
+        let users: Vec<_> = self.users.iter().map(|b| b.read().expect(LOCK)).collect();
+        let items: Vec<_> = self.items.iter().map(|b| b.read().expect(LOCK)).collect();
+        assert!(users.iter().chain(&items).all(|b| b.steps() == steps), "every block is after {steps} steps");
+        let users: Vec<&Block<'_>> = users.iter().map(|b| &**b).collect();
+        let items: Vec<&Block<'_>> = items.iter().map(|b| &**b).collect();
+        read(&gradient::Model {
+            shape: self.shape,
+            users: Rows::new(&users),
+            items: Rows::new(&items),
+            motion: &self.motion,
+            steps,
+        })
+    }
+}
+
+impl Model for Replica<'_> {
+    type Batch = RatingBatch;
+    type Decoder = (RatingRows, Arranger);
+    type Gradient = Gradient;
+    type Scratch = Scratch;
+    type Saved = Factors;
+
+    fn decode(
+        &self,
+        bytes: Bytes,
+        (rows, arranger): &mut Self::Decoder,
+        batch: &mut RatingBatch,
+    ) -> Result<u64, String> {
+        ratings::decode(bytes, rows)?;
+        let RatingRows { users, items, ratings } = rows;
+        batch.arrange(arranger, self.size, users, items, ratings).map_err(|e| e.to_string())?;
+        Ok(ratings.len() as u64)
+    }
+
+    fn gradient(&self, step: u32, batch: &RatingBatch, scratch: &mut Scratch, out: &mut Gradient) -> Loss {
+        self.read(step, |model| gradient(self.simd, model, self.l2, batch, &mut scratch.gradient, out));
+        Loss { sum: out.squared_error, rows: u64::from(out.rows) }
+    }
+
+    fn apply(&self, step: u32, gradients: &[Arc<Gradient>], share: Share, scratch: &mut Scratch) {
+        let rows: u64 = gradients.iter().map(|g| u64::from(g.rows)).sum();
+        let weight = |g: &Gradient| match self.reduce {
+            Reduce::Mean => 1.0 / rows as f32,
+            Reduce::Sum => 1.0 / g.rows as f32,
+        };
+        let parts = |side: Side| -> Vec<Part<'_>> {
+            let slots = (0..).zip(gradients);
+            slots
+                .map(|(slot, g)| Part {
+                    slot,
+                    weight: weight(g),
+                    gradients: if side == Side::User { &g.users } else { &g.items },
+                })
+                .collect()
+        };
+        let (user_parts, item_parts) = (parts(Side::User), parts(Side::Item));
+        let blocks: Vec<_> = self.users.iter().chain(&self.items).collect();
+        take_turns(share, &blocks, |i, block| {
+            if block.steps() == step {
+                let parts = if i < self.users.len() { &user_parts } else { &item_parts };
+                apply(self.simd, self.shape, &self.motion, step, parts, block, &mut scratch.apply);
+            }
+        });
+    }
+
+    fn measure(&self, steps: u32, batch: &RatingBatch, scratch: &mut Scratch) -> Loss {
+        let sum = self.read(steps, |model| squared_error(self.simd, model, batch, &mut scratch.gradient));
+        Loss { sum, rows: batch.n_rows() as u64 }
+    }
+
+    fn scores(&self, _: &mut Scratch) -> Option<Scores> {
+        None
+    }
+
+    /// # Panics
+    /// When another thread has panicked over a block.
+    fn saved(&self, steps: u32) -> Factors {
+        let matrix = |blocks: &[RwLock<Block<'_>>]| {
+            let blocks: Vec<_> = blocks.iter().map(|b| b.read().expect(LOCK)).collect();
+            assert!(blocks.iter().all(|b| b.steps() == steps), "every block is after {steps} steps");
+            let blocks: Vec<&Block<'_>> = blocks.iter().map(|b| &**b).collect();
+            Matrix::of(&blocks, self.shape, &self.motion, steps)
+        };
+        Factors { users: matrix(&self.users), items: matrix(&self.items) }
+    }
+}
