@@ -3,12 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
+use raw::source::{Input, standard_input_is_given};
 use schemas::clicks::N_NUMERIC;
 use schemas::dataset::Holdout;
 
 use crate::cli::{self, Cli, ClickFormat, Command, FeatureKind, Format};
 use crate::error::Error;
-use crate::source::{Input, standard_input_is_given};
 
 /// A command with checked settings.
 #[derive(Clone, Debug, PartialEq)]

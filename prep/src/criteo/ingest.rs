@@ -2,20 +2,21 @@
 //! here, on one thread: line numbers, row numbers, the digest, the policy for bad rows.
 
 use manifests::digest::{Digester, digest};
-use prep_decode::lines::{Decoder, Limits, Outcome};
-use prep_decode::rules::{BadRow, Rule, fields};
-use prep_decode::{Format, Rows};
+use raw::TextFormat;
+use raw::blocks::{Block, LINE_BYTES_MAX, in_order};
+use raw::clicks::format;
+use raw::clicks::lines::{Decoder, Limits, Outcome};
+use raw::clicks::rules::{BadRow, Rule, fields};
+use raw::clicks::{Format, Rows};
+use raw::source::{Input, Source};
 use reporting::{Console, Progress};
 use schemas::dataset::{Digest, SourceFile};
 
 use super::columns::Columns;
-use super::format::{self, TextFormat};
 use super::spill::{Index, Spill};
-use crate::blocks::{Block, LINE_BYTES_MAX, in_order};
 use crate::error::Error;
 use crate::plan::{BadRows, CriteoPlan};
 use crate::rejects::Rejects;
-use crate::source::{Input, Source};
 
 /// What the rows are called in messages.
 const ROWS: &str = "rows";
@@ -56,10 +57,10 @@ impl Origin {
 }
 
 /// Opens `input` and looks at its first lines.
-pub(super) fn open(input: &Input) -> Result<(Source, TextFormat), Error> {
+pub(super) fn open(input: &Input) -> Result<(Source, TextFormat<Format>), Error> {
     let source = Source::open(input, &NAMES)?;
     let head = source.text.head().map_err(|e| source.explain(e, 0))?;
-    let format = format::recognise(&head, &source.shown)?.ok_or_else(|| Error::NoRows {
+    let format = format::recognise(&head, &source.shown)?.ok_or_else(|| raw::Error::NoRows {
         place: source.shown.clone(),
         rows: ROWS,
         found: if head.is_empty() { "it is empty" } else { "there is nothing but empty lines" },
@@ -108,7 +109,7 @@ pub(super) struct Read {
 /// Reads all of `inputs` straight into packed blocks.
 pub(super) fn ingest(
     plan: &CriteoPlan,
-    first: (Source, TextFormat),
+    first: (Source, TextFormat<Format>),
     inputs: &[Input],
     console: &Console,
 ) -> Result<Ingested, Error> {
@@ -146,7 +147,7 @@ impl Undecoded<'_> {
 /// something of its rows. In order, `keep` gets this and the number of the block's first line among all rows.
 pub(super) fn read<State: Send, Made: Send>(
     plan: &CriteoPlan,
-    first: (Source, TextFormat),
+    first: (Source, TextFormat<Format>),
     inputs: &[Input],
     console: &Console,
     thread: impl Fn() -> State + Sync,
@@ -182,7 +183,7 @@ pub(super) fn read<State: Send, Made: Send>(
         let place = if several { "the inputs".to_owned() } else { origin.shown };
         return Err(match rejects.first_line() {
             Some(first_line) => Error::AllRejected { place, rows: ROWS, rejected: rejects.count(), first_line },
-            None => Error::NoRows { place, rows: ROWS, found: "there is nothing but a header" },
+            None => raw::Error::NoRows { place, rows: ROWS, found: "there is nothing but a header" }.into(),
         });
     }
     Ok(Read { origin, rows, rejects })
@@ -208,7 +209,7 @@ struct Reader {
 /// The place in the file that is being read.
 struct Position<'a> {
     source: &'a Source,
-    format: TextFormat,
+    format: TextFormat<Format>,
     /// Complete lines before the present block, those before the first row included.
     lines: u64,
     /// Blank lines before the present block that are bad rows if anything follows.
@@ -223,7 +224,7 @@ impl Reader {
         &mut self,
         threads: usize,
         source: &Source,
-        format: TextFormat,
+        format: TextFormat<Format>,
         progress: &Progress,
         thread: impl Fn() -> State + Sync,
         take: impl Fn(&mut State, Undecoded<'_>) -> Result<(Outcome, Made), Error> + Sync,
@@ -285,10 +286,10 @@ impl Reader {
         let column = bad.field.start + 1;
         let problem = bad.rule.explain(&text[bad.field.clone()], position.format.columns, LINE_BYTES_MAX);
         if bad.rule == Rule::LineLength {
-            return Err(Error::LineTooLong { place: place(), line, line_bytes_max: LINE_BYTES_MAX });
+            return Err(raw::Error::LineTooLong { place: place(), line, line_bytes_max: LINE_BYTES_MAX }.into());
         }
         match self.bad_rows {
-            BadRows::Fail => Err(Error::BadRow { place: place(), line, column, problem }),
+            BadRows::Fail => Err(raw::Error::BadRow { place: place(), line, column, problem }.into()),
             BadRows::Quarantine { rejected_max } if self.rejects.count() >= rejected_max => {
                 Err(Error::TooManyBadRows { place: place(), line, column, problem, rejected_max })
             }

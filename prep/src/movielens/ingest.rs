@@ -8,17 +8,19 @@ use manifests::digest::Digester;
 use reporting::Console;
 use schemas::dataset::Digest;
 
-use super::format::{self, TextFormat};
+use raw::TextFormat;
+use raw::blocks::{Block, LINE_BYTES_MAX, in_order};
+use raw::ratings::format;
+use raw::ratings::parse::{BadRow, Columns, Parsed, Separator, parse_block, unpack};
+use raw::ratings::rules::Rule;
+use raw::source::Source;
+
 use super::ids::IdSet;
-use super::parse::{BadRow, Parsed, parse_block, unpack};
-use super::rules::Rule;
 use super::spill::Spill;
-use crate::blocks::{Block, LINE_BYTES_MAX, in_order};
 use crate::cli::Format;
 use crate::error::Error;
 use crate::plan::BadRows;
 use crate::rejects::Rejects;
-use crate::source::Source;
 
 /// What the rows are called in messages.
 const ROWS: &str = "ratings";
@@ -41,20 +43,31 @@ struct ParsedBlock {
     parsed: Parsed,
 }
 
+/// The separator that is asked for, if any.
+const fn separator(format: Format) -> Option<Separator> {
+    match format {
+        Format::Auto => None,
+        Format::Csv => Some(Separator::Comma),
+        Format::Dat => Some(Separator::Colons),
+        Format::Tab => Some(Separator::Tab),
+    }
+}
+
 /// How `source` is to be read.
-pub(super) fn recognise(source: &Source, asked: Format) -> Result<TextFormat, Error> {
+pub(super) fn recognise(source: &Source, asked: Format) -> Result<TextFormat<Columns>, Error> {
     let head = source.text.head().map_err(|e| source.explain(e, 0))?;
-    format::recognise(&head, asked, &source.shown)?.ok_or_else(|| Error::NoRows {
+    let format = format::recognise(&head, separator(asked), &source.shown)?.ok_or_else(|| raw::Error::NoRows {
         place: source.shown.clone(),
         rows: ROWS,
         found: if head.is_empty() { "it is empty" } else { "there is nothing but empty lines" },
-    })
+    })?;
+    Ok(format)
 }
 
 /// Reads all of `source`.
 pub(super) fn ingest(
     source: &Source,
-    format: TextFormat,
+    format: TextFormat<Columns>,
     bad_rows: BadRows,
     threads: usize,
     temp_dir: &Path,
@@ -112,14 +125,14 @@ pub(super) fn ingest(
 }
 
 /// Bytes of block `number` that come before the first row.
-const fn skipped(number: u64, format: TextFormat) -> usize {
+const fn skipped(number: u64, format: TextFormat<Columns>) -> usize {
     if number == 0 { format.skipped_bytes } else { 0 }
 }
 
 /// The thread that sees the blocks in order.
 struct Reader<'a> {
     source: &'a Source,
-    format: TextFormat,
+    format: TextFormat<Columns>,
     bad_rows: BadRows,
     /// Complete lines before the present block, those before the first row included.
     lines: u64,
@@ -167,10 +180,10 @@ impl Reader<'_> {
         let column = field.start + 1;
         let problem = bad.rule.explain(&text[field], self.format.columns);
         if bad.rule == Rule::LineLength {
-            return Err(Error::LineTooLong { place: place(), line, line_bytes_max: LINE_BYTES_MAX });
+            return Err(raw::Error::LineTooLong { place: place(), line, line_bytes_max: LINE_BYTES_MAX }.into());
         }
         match self.bad_rows {
-            BadRows::Fail => Err(Error::BadRow { place: place(), line, column, problem }),
+            BadRows::Fail => Err(raw::Error::BadRow { place: place(), line, column, problem }.into()),
             BadRows::Quarantine { rejected_max } if self.rejects.count() >= rejected_max => {
                 Err(Error::TooManyBadRows { place: place(), line, column, problem, rejected_max })
             }
@@ -191,7 +204,7 @@ impl Reader<'_> {
         }
         Err(match self.rejects.first_line() {
             Some(first_line) => Error::AllRejected { place, rows: ROWS, rejected: self.rejects.count(), first_line },
-            None => Error::NoRows { place, rows: ROWS, found: "there is nothing but a header" },
+            None => raw::Error::NoRows { place, rows: ROWS, found: "there is nothing but a header" }.into(),
         })
     }
 }

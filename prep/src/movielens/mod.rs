@@ -4,12 +4,9 @@
 //! goes over the rows again to renumber and sum up ([`statistics`]), to count repeated pairs ([`pairs`]) and to write
 //! ([`write`]). Memory depends on how many users and items there are, not on how many rows.
 
-mod format;
 mod ids;
 mod ingest;
 mod pairs;
-pub mod parse;
-pub mod rules;
 mod spill;
 mod statistics;
 mod write;
@@ -17,11 +14,14 @@ mod write;
 use manifests::commit::Staging;
 use manifests::digest::digest;
 use manifests::id_map;
+use raw::TextFormat;
+use raw::ratings::format;
+use raw::ratings::parse::Columns;
+use raw::source::Source;
 use reporting::{Console, count};
 use schemas::dataset::{self, DESCRIPTOR_KEY, Descriptor, Digest, Layout, Ratings, RowCounts, Source as Origin};
 use schemas::report::PrepReport;
 
-use self::format::TextFormat;
 use self::ids::{IdSet, Ranks};
 use self::ingest::Ingested;
 use self::spill::Spill;
@@ -32,7 +32,6 @@ use crate::error::Error;
 use crate::output::Output;
 use crate::plan::MovielensPlan;
 use crate::rejects::Rejects;
-use crate::source::Source;
 
 /// Names of the files that hold ratings, the preferred one first.
 const NAMES: [&str; 3] = ["ratings.csv", "ratings.dat", "u.data"];
@@ -41,7 +40,7 @@ const NAMES: [&str; 3] = ["ratings.csv", "ratings.dat", "u.data"];
 ///
 /// # Errors
 /// [`Error`]. Nothing is then left at the output but what was there before.
-pub fn run(plan: &MovielensPlan, console: &Console) -> Result<PrepReport, Error> {
+pub(crate) fn run(plan: &MovielensPlan, console: &Console) -> Result<PrepReport, Error> {
     let output = Output::open(&plan.out, plan.replace, console)?;
     let job = Job { plan, console, output };
     let mut source = Source::open(&plan.input, &NAMES)?;
@@ -76,7 +75,7 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn compare(&self, digest: &Digest, format: TextFormat) -> Result<Option<PrepReport>, Error> {
+    fn compare(&self, digest: &Digest, format: TextFormat<Columns>) -> Result<Option<PrepReport>, Error> {
         self.output.compare(self.plan.bad_rows.rejected_max(), |d| {
             d.name == self.plan.name
                 && d.source.digest == *digest
@@ -85,7 +84,7 @@ impl Job<'_> {
         })
     }
 
-    fn make(&self, source: &Source, format: TextFormat, ingested: Ingested) -> Result<PrepReport, Error> {
+    fn make(&self, source: &Source, format: TextFormat<Columns>, ingested: Ingested) -> Result<PrepReport, Error> {
         let Ingested { digest, text_bytes, spill, rejects, users, items } = ingested;
         let format = format::name(format.columns.separator);
         self.console.detail(format!("{}: {format}, {text_bytes} bytes of text, {digest}", source.shown));

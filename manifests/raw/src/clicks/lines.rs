@@ -2,10 +2,10 @@
 
 use schemas::clicks::{N_CATEGORICAL, N_NUMERIC};
 
-use crate::number::{self, Number};
-use crate::rules::{BadRow, Rule};
-use crate::separators::Ends;
-use crate::{Format, Numbers, Rows, Tokens};
+use super::number::{self, Number};
+use super::rules::{BadRow, Rule};
+use super::separators::Ends;
+use super::{Format, Numbers, Rows, Tokens};
 
 /// What a decoder gives up at.
 #[derive(Clone, Copy, Debug)]
@@ -172,7 +172,7 @@ fn long(field: &[u8], column: usize) -> Result<(i64, u16), Rule> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reference;
+    use crate::clicks::reference;
     use proptest::prelude::*;
 
     const LIMITS: Limits = Limits { bad_max: usize::MAX, line_bytes_max: 400 };

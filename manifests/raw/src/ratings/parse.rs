@@ -44,14 +44,20 @@ pub enum Separator {
 }
 
 impl Separator {
+    /// Its characters.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Comma => ",",
+            Self::Colons => "::",
+            Self::Tab => "\t",
+        }
+    }
+
     /// Its bytes.
     #[must_use]
     pub const fn bytes(self) -> &'static [u8] {
-        match self {
-            Self::Comma => b",",
-            Self::Colons => b"::",
-            Self::Tab => b"\t",
-        }
+        self.text().as_bytes()
     }
 }
 

@@ -4,9 +4,9 @@
 
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
-use prep_decode::hash::Hasher;
-use prep_decode::lines::{Decoder, Limits};
-use prep_decode::{Format, Numbers, Rows, Tokens};
+use raw::clicks::hash::Hasher;
+use raw::clicks::lines::{Decoder, Limits};
+use raw::clicks::{Format, Numbers, Rows, Tokens};
 
 const FORMAT: Format = Format { separator: b'\t', id: false, label: true };
 const LIMITS: Limits = Limits { bad_max: 1, line_bytes_max: 1 << 18 };

@@ -1,9 +1,8 @@
 //! The rules that a row of ratings keeps, and what is said when it does not. Where they are checked is [`super::parse`].
 
-use prep_decode::rules::shortened;
-
 use super::parse::Columns;
 use crate::blocks::LINE_BYTES_MAX;
+use crate::clicks::rules::shortened;
 
 /// Smallest and largest rating that is allowed, in stars.
 pub const RATING_MIN: f32 = 0.5;

@@ -1,24 +1,12 @@
 //! Which of the MovieLens formats a text is in, by its first line. The rows are not looked at here.
 
-use prep_decode::rules::shortened;
-
 use super::parse::{Columns, Separator};
-use crate::cli::Format;
-use crate::error::Error;
-
-/// How the text is to be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TextFormat {
-    /// Its columns.
-    pub columns: Columns,
-    /// Bytes before the first row: a byte order mark and a header.
-    pub skipped_bytes: usize,
-    /// Lines before the first row.
-    pub skipped_lines: u64,
-}
+use crate::clicks::rules::shortened;
+use crate::{Error, TextFormat};
 
 /// The name of the format in the descriptor.
-pub(super) const fn name(separator: Separator) -> &'static str {
+#[must_use]
+pub const fn name(separator: Separator) -> &'static str {
     match separator {
         Separator::Comma => "movielens-csv",
         Separator::Colons => "movielens-dat",
@@ -26,18 +14,12 @@ pub(super) const fn name(separator: Separator) -> &'static str {
     }
 }
 
-/// The separator that is asked for, if any.
-pub(super) const fn asked(format: Format) -> Option<Separator> {
-    match format {
-        Format::Auto => None,
-        Format::Csv => Some(Separator::Comma),
-        Format::Dat => Some(Separator::Colons),
-        Format::Tab => Some(Separator::Tab),
-    }
-}
-
-/// The format of the text that begins with `head`; `None` when there is nothing but blank lines.
-pub(super) fn recognise(head: &[u8], format: Format, place: &str) -> Result<Option<TextFormat>, Error> {
+/// The format of the text that begins with `head`, with this separator if one is asked for; `None` when there is nothing but
+/// blank lines.
+///
+/// # Errors
+/// [`Error::UnknownFormat`] or [`Error::UnknownHeader`] at `place`.
+pub fn recognise(head: &[u8], asked: Option<Separator>, place: &str) -> Result<Option<TextFormat<Columns>>, Error> {
     const MARK: &[u8] = b"\xef\xbb\xbf";
     let mark_bytes = if head.starts_with(MARK) { MARK.len() } else { 0 };
     let text = &head[mark_bytes..];
@@ -47,14 +29,14 @@ pub(super) fn recognise(head: &[u8], format: Format, place: &str) -> Result<Opti
     let end = text.iter().position(|&b| b == b'\n');
     let line = &text[..end.unwrap_or(text.len())];
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let separator = match asked(format) {
+    let separator = match asked {
         Some(separator) => separator,
         None => {
             most_columns(line).ok_or_else(|| Error::UnknownFormat { place: place.to_owned(), line: shortened(line) })?
         }
     };
     let fields: Vec<String> = String::from_utf8_lossy(line)
-        .split(std::str::from_utf8(separator.bytes()).expect("separators are ASCII"))
+        .split(separator.text())
         .map(|field| field.to_ascii_lowercase().replace([' ', '_'], ""))
         .collect();
     let columns = Columns { separator, n_columns: if fields.len() == 3 { 3 } else { 4 } };
@@ -87,8 +69,8 @@ fn most_columns(line: &[u8]) -> Option<Separator> {
 mod tests {
     use super::*;
 
-    fn check(head: &str, format: Format, expected: &str) {
-        let found = match recognise(head.as_bytes(), format, "f") {
+    fn check(head: &str, asked: Option<Separator>, expected: &str) {
+        let found = match recognise(head.as_bytes(), asked, "f") {
             Ok(Some(f)) => {
                 format!("{} {} {} {}", name(f.columns.separator), f.columns.n_columns, f.skipped_bytes, f.skipped_lines)
             }
@@ -100,25 +82,24 @@ mod tests {
 
     #[test]
     fn the_first_line_tells_the_format() {
-        use Format::{Auto, Csv, Dat};
-        check("userId,movieId,rating,timestamp\n1,2,3.0,4\n", Auto, "movielens-csv 4 32 1");
-        check("\u{feff}userid,MOVIEID,rating,timestamp\r\n1,2,3.0,4\r\n", Auto, "movielens-csv 4 36 1");
-        check("userId,movieId,rating\n", Auto, "movielens-csv 3 22 1");
-        check("user id\titem id\trating\ttimestamp\n", Auto, "movielens-tab 4 33 1");
-        check("userId,movieId,rating,timestamp", Auto, "movielens-csv 4 31 1");
-        check("1,2,3.0,4\n", Auto, "movielens-csv 4 0 0");
-        check("1::2::3::4\n", Auto, "movielens-dat 4 0 0");
-        check("196\t242\t3\t881250949\n", Auto, "movielens-tab 4 0 0");
-        check("1::2::3::4,5\n", Auto, "movielens-dat 4 0 0");
-        check("1,2,3.0,http://a::b\n", Auto, "movielens-csv 4 0 0");
-        check("-1,2,3.0,4\n", Auto, "movielens-csv 4 0 0");
-        check("1,2\n", Auto, "movielens-csv 4 0 0");
-        check("1,2,3\n", Dat, "movielens-dat 4 0 0");
-        check("", Auto, "nothing");
-        check("\u{feff}\r\n\n", Csv, "nothing");
+        check("userId,movieId,rating,timestamp\n1,2,3.0,4\n", None, "movielens-csv 4 32 1");
+        check("\u{feff}userid,MOVIEID,rating,timestamp\r\n1,2,3.0,4\r\n", None, "movielens-csv 4 36 1");
+        check("userId,movieId,rating\n", None, "movielens-csv 3 22 1");
+        check("user id\titem id\trating\ttimestamp\n", None, "movielens-tab 4 33 1");
+        check("userId,movieId,rating,timestamp", None, "movielens-csv 4 31 1");
+        check("1,2,3.0,4\n", None, "movielens-csv 4 0 0");
+        check("1::2::3::4\n", None, "movielens-dat 4 0 0");
+        check("196\t242\t3\t881250949\n", None, "movielens-tab 4 0 0");
+        check("1::2::3::4,5\n", None, "movielens-dat 4 0 0");
+        check("1,2,3.0,http://a::b\n", None, "movielens-csv 4 0 0");
+        check("-1,2,3.0,4\n", None, "movielens-csv 4 0 0");
+        check("1,2\n", None, "movielens-csv 4 0 0");
+        check("1,2,3\n", Some(Separator::Colons), "movielens-dat 4 0 0");
+        check("", None, "nothing");
+        check("\u{feff}\r\n\n", Some(Separator::Comma), "nothing");
         let unknown = "f:1:1: the first line, `hello`, has no columns separated by a comma, `::` or a tab";
-        check("hello\nworld\n", Auto, unknown);
+        check("hello\nworld\n", None, unknown);
         let header = "f:1:1: the header `movieId,userId,rating,timestamp` is not userId, movieId, rating, timestamp";
-        check("movieId,userId,rating,timestamp\n", Auto, header);
+        check("movieId,userId,rating,timestamp\n", None, header);
     }
 }

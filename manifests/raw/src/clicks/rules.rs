@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use schemas::clicks::{N_CATEGORICAL, N_NUMERIC};
 
-use crate::Format;
-use crate::number::Problem;
+use super::Format;
+use super::number::Problem;
 
 /// A row that breaks a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
