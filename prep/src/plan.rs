@@ -128,6 +128,11 @@ impl BadRows {
             Self::Quarantine { rejected_max } => rejected_max,
         }
     }
+
+    /// After how many bad rows there is no point in reading on.
+    pub(crate) fn bad_max(self) -> usize {
+        usize::try_from(self.rejected_max().saturating_add(1)).unwrap_or(usize::MAX)
+    }
 }
 
 /// Settings of `prep inspect`.

@@ -115,6 +115,14 @@ pub enum Error {
     Stopped(#[from] reporting::interrupt::Stopped),
 }
 
+impl Error {
+    /// At `place` there is a header and nothing behind it but blank lines.
+    #[must_use]
+    pub const fn only_a_header(place: String, rows: &'static str) -> Self {
+        Self::NoRows { place, rows, found: "there is nothing but a header" }
+    }
+}
+
 impl Explain for Error {
     fn kind(&self) -> ErrorKind {
         match self {

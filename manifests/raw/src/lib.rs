@@ -3,6 +3,7 @@
 //! * [`source`] finds, opens and decompresses text; [`blocks`] cuts it into blocks of whole lines and works on them in
 //!   parallel, in order. Both know nothing of what a row is.
 //! * [`clicks`] and [`ratings`] say what the rows of the two kinds of text are. There is no I/O in them.
+//! * [`reading`] goes from a source to rows in order, with line and row numbers; [`outcome`] is what it is told of each block.
 //!
 //! Whatever looks at raw text comes here, so that it means the same everywhere. What becomes of bad rows, which rows are kept and
 //! where they go is not decided here.
@@ -10,7 +11,9 @@
 pub mod blocks;
 pub mod clicks;
 pub mod error;
+pub mod outcome;
 pub mod ratings;
+pub mod reading;
 pub mod source;
 
 pub use error::Error;

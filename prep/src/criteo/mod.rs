@@ -21,6 +21,7 @@ use manifests::place::Place;
 use manifests::scales;
 use prep_query::Filter;
 use raw::clicks::scale::Scale;
+use raw::reading::clicks;
 use raw::source::Input;
 use reporting::{Console, count};
 use schemas::clicks::{
@@ -105,7 +106,7 @@ impl Job<'_> {
     fn prepare_text(&self, inputs: &[Input]) -> Result<PrepReport, Error> {
         let (plan, console) = (self.plan, self.console);
         let [first_input, ..] = inputs else { unreachable!("there is at least one input") };
-        let first = ingest::open(first_input)?;
+        let first = clicks::open(first_input)?;
         let filter = self.filter(first.1.columns.label)?;
         let is_taken = self.output.is_taken();
         let origin = if is_taken { ingest::origin(inputs, plan.threads, console)? } else { None };

@@ -13,12 +13,13 @@ use manifests::digest::Digester;
 use prep_query::{ClickBatch, ClickBatchBuilder, Files, Filter, Filtered, Kind};
 use raw::TextFormat;
 use raw::clicks::{Format, format};
+use raw::reading::clicks::Undecoded;
 use raw::source::{Input, Source};
 use reporting::{Console, interrupt};
 use schemas::dataset::SourceFile;
 
 use super::columns::Columns;
-use super::ingest::{self, Ingested, Origin, Undecoded};
+use super::ingest::{self, Ingested, Origin};
 use super::spill::{Index, Spill};
 use crate::cli::ClickFormat;
 use crate::error::Error;
@@ -115,14 +116,17 @@ pub(super) fn ingest_text(
     let mut packer = Packer::new(plan)?;
     let (sender, batches) = sync_channel::<RecordBatch>(BATCHES_AHEAD);
     let thread = || ClickBatchBuilder::new(filter.labelled());
-    let build = |builder: &mut ClickBatchBuilder, block: Undecoded<'_>| {
+    let build = |builder: &mut ClickBatchBuilder, block: Undecoded<'_>, batch: &mut Option<RecordBatch>| {
         builder.start(0);
-        Ok((block.decode(builder), builder.finish()))
+        let outcome = block.decode(builder);
+        *batch = Some(builder.finish());
+        Ok(outcome)
     };
     let read = std::thread::scope(|scope| {
         let reading = scope.spawn(move || {
             ingest::read(plan, first, inputs, console, thread, build, |batch, first_row| {
-                sender.send(numbered_from(&batch, first_row)).map_err(|_| Error::NobodyListens)
+                let batch = batch.as_ref().expect("every block becomes a batch");
+                sender.send(numbered_from(batch, first_row)).map_err(|_| Error::NobodyListens)
             })
         });
         let batches = batches.into_iter().map(Ok::<_, Error>);

@@ -33,9 +33,6 @@ use crate::output::Output;
 use crate::plan::MovielensPlan;
 use crate::rejects::Rejects;
 
-/// Names of the files that hold ratings, the preferred one first.
-const NAMES: [&str; 3] = ["ratings.csv", "ratings.dat", "u.data"];
-
 /// Makes the dataset of `plan`, unless it is there already.
 ///
 /// # Errors
@@ -43,8 +40,7 @@ const NAMES: [&str; 3] = ["ratings.csv", "ratings.dat", "u.data"];
 pub(crate) fn run(plan: &MovielensPlan, console: &Console) -> Result<PrepReport, Error> {
     let output = Output::open(&plan.out, plan.replace, console)?;
     let job = Job { plan, console, output };
-    let mut source = Source::open(&plan.input, &NAMES)?;
-    let mut format = ingest::recognise(&source, plan.format)?;
+    let (mut source, mut format) = ingest::open(plan)?;
     if job.output.is_taken() && source.can_be_read_again {
         let progress = console.progress("comparing", source.raw_bytes, "bytes");
         let (digest, _) = source.digest(plan.threads, &progress)?;
@@ -52,13 +48,12 @@ pub(crate) fn run(plan: &MovielensPlan, console: &Console) -> Result<PrepReport,
         if let Some(report) = job.compare(&digest, format)? {
             return Ok(report);
         }
-        source = Source::open(&plan.input, &NAMES)?;
-        format = ingest::recognise(&source, plan.format)?;
+        (source, format) = ingest::open(plan)?;
     }
     if format.columns.n_columns == 3 {
         console.note(format!("{}: three columns, so there are no timestamps", source.shown));
     }
-    let ingested = ingest::ingest(&source, format, plan.bad_rows, plan.threads, &plan.temp_dir, console)?;
+    let ingested = ingest::ingest(plan, &source, format, console)?;
     if job.output.is_taken()
         && !source.can_be_read_again
         && let Some(report) = job.compare(&ingested.digest, format)?

@@ -6,6 +6,7 @@ use super::number::{self, Number};
 use super::rules::{BadRow, Rule};
 use super::separators::Ends;
 use super::{Format, Numbers, Rows, Tokens};
+use crate::outcome;
 
 /// What a decoder gives up at.
 #[derive(Clone, Copy, Debug)]
@@ -17,15 +18,7 @@ pub struct Limits {
 }
 
 /// What a block holds besides good rows.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
-    /// Lines that are rows, good and bad. Blank lines at the end of the block are not among them.
-    pub lines: usize,
-    /// Blank lines at the end of the block. They are bad rows if anything follows.
-    pub trailing_blanks: usize,
-    /// The bad rows.
-    pub bad: Vec<BadRow>,
-}
+pub type Outcome = outcome::Outcome<Rule>;
 
 /// Takes blocks of lines apart, with the same buffers.
 #[derive(Debug, Default)]
@@ -75,7 +68,7 @@ impl Outcome {
     fn reject_blanks(&mut self, line: usize) {
         let blanks = line - std::mem::take(&mut self.trailing_blanks)..line;
         self.lines += blanks.len();
-        self.bad.extend(blanks.map(|line| BadRow { line, text: 0..0, field: 0..0, rule: Rule::NotBlank }));
+        self.bad.extend(blanks.map(BadRow::blank));
     }
 }
 

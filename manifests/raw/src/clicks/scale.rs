@@ -72,6 +72,10 @@ impl Scale {
         match self {
             Self::MinMax { .. } if !there => MISSING_NUMBER,
             Self::MinMax { min, max } if min == max => 0.0,
+            // Differences of such numbers are exact in f64.
+            Self::MinMax { min, max } if [x, min, max].iter().all(|x| x.unsigned_abs() <= 1 << 52) => {
+                ((x as f64 - min as f64) / (max as f64 - min as f64)) as f32
+            }
             Self::MinMax { min, max } => {
                 // Numbers of other rows than the fitted ones may lie anywhere, so that differences need 65 bits.
                 let (above, range) = (i128::from(x) - i128::from(min), i128::from(max) - i128::from(min));
@@ -131,6 +135,19 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn cells_are_exact_differences_divided(x: i64, min: i64, max: i64, shifts in proptest::array::uniform3(0u32..64), near in -2i64..3) {
+            let bound = |x: i64, shift: u32| (x >> shift).clamp(i64::MIN + 2, i64::MAX - 2);
+            let [x, min, max] = [bound(x, shifts[0]), bound(min, shifts[1]), bound(max, shifts[2])];
+            for x in [x, min, max, (1 << 52) + near, near - (1 << 52)] {
+                for (min, max) in [(min, max), (near - (1 << 52), 1 << 52), (-(1 << 52), (1 << 52) + near)] {
+                    let (above, range) = (i128::from(x) - i128::from(min), i128::from(max) - i128::from(min));
+                    let expected = if range == 0 { 0.0 } else { (above as f64 / range as f64) as f32 };
+                    prop_assert_eq!(Scale::MinMax { min, max }.cell(x, true).to_bits(), expected.to_bits());
+                }
+            }
+        }
+
         #[test]
         fn small_numbers_are_scaled_as_large_ones(values in proptest::collection::vec(any::<i32>(), 0..40), min: i64, shift in 0u32..64, range in 0u32..) {
             let min = min >> shift;

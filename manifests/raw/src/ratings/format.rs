@@ -4,6 +4,15 @@ use super::parse::{Columns, Separator};
 use crate::clicks::rules::shortened;
 use crate::{Error, TextFormat};
 
+/// Which columns a text must have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// Users, items and ratings.
+    Ratings,
+    /// Users and items. Ratings may be there.
+    Pairs,
+}
+
 /// The name of the format in the descriptor.
 #[must_use]
 pub const fn name(separator: Separator) -> &'static str {
@@ -19,7 +28,12 @@ pub const fn name(separator: Separator) -> &'static str {
 ///
 /// # Errors
 /// [`Error::UnknownFormat`] or [`Error::UnknownHeader`] at `place`.
-pub fn recognise(head: &[u8], asked: Option<Separator>, place: &str) -> Result<Option<TextFormat<Columns>>, Error> {
+pub fn recognise(
+    head: &[u8],
+    asked: Option<Separator>,
+    needs: Needs,
+    place: &str,
+) -> Result<Option<TextFormat<Columns>>, Error> {
     const MARK: &[u8] = b"\xef\xbb\xbf";
     let mark_bytes = if head.starts_with(MARK) { MARK.len() } else { 0 };
     let text = &head[mark_bytes..];
@@ -39,14 +53,19 @@ pub fn recognise(head: &[u8], asked: Option<Separator>, place: &str) -> Result<O
         .split(separator.text())
         .map(|field| field.to_ascii_lowercase().replace([' ', '_'], ""))
         .collect();
-    let columns = Columns { separator, n_columns: if fields.len() == 3 { 3 } else { 4 } };
+    let n_columns = match (needs, fields.len()) {
+        (Needs::Pairs, 2) => 2,
+        (_, 3) => 3,
+        _ => 4,
+    };
+    let columns = Columns { separator, n_columns };
     // Every row begins with a digit, or with the sign of a negative id. Anything else at the start is a header.
     if !line.first().is_some_and(|b| b.is_ascii_alphabetic() || *b == b'"') {
         return Ok(Some(TextFormat { columns, skipped_bytes: mark_bytes, skipped_lines: 0 }));
     }
     let known = |(found, names): (&String, &[&str])| names.contains(&found.as_str());
     let names: [&[&str]; 4] = [&["userid"], &["movieid", "itemid"], &["rating"], &["timestamp"]];
-    if !matches!(fields.len(), 3 | 4) || !fields.iter().zip(names).all(known) {
+    if fields.len() != n_columns || !fields.iter().zip(names).all(known) {
         return Err(Error::UnknownHeader { place: place.to_owned(), line: 1, header: shortened(line) });
     }
     let skipped_bytes = mark_bytes + end.map_or(text.len(), |end| end + 1);
@@ -70,7 +89,11 @@ mod tests {
     use super::*;
 
     fn check(head: &str, asked: Option<Separator>, expected: &str) {
-        let found = match recognise(head.as_bytes(), asked, "f") {
+        check_for(Needs::Ratings, head, asked, expected);
+    }
+
+    fn check_for(needs: Needs, head: &str, asked: Option<Separator>, expected: &str) {
+        let found = match recognise(head.as_bytes(), asked, needs, "f") {
             Ok(Some(f)) => {
                 format!("{} {} {} {}", name(f.columns.separator), f.columns.n_columns, f.skipped_bytes, f.skipped_lines)
             }
@@ -101,5 +124,31 @@ mod tests {
         check("hello\nworld\n", None, unknown);
         let header = "f:1:1: the header `movieId,userId,rating,timestamp` is not userId, movieId, rating, timestamp";
         check("movieId,userId,rating,timestamp\n", None, header);
+    }
+
+    #[test]
+    fn ratings_may_be_absent_where_they_are_not_needed() {
+        let table = [
+            ("userId,movieId\n1,2\n", None, "movielens-csv 2 15 1"),
+            ("userId,movieId,rating\n", None, "movielens-csv 3 22 1"),
+            ("userId,movieId,rating,timestamp\n", None, "movielens-csv 4 32 1"),
+            ("\u{feff}user id\titem id\r\n", None, "movielens-tab 2 20 1"),
+            ("1,2\n", None, "movielens-csv 2 0 0"),
+            ("1::2\n", None, "movielens-dat 2 0 0"),
+            ("196\t242\n", None, "movielens-tab 2 0 0"),
+            ("196\t242\t3\t881250949\n", None, "movielens-tab 4 0 0"),
+            ("1,2\n", Some(Separator::Colons), "movielens-dat 4 0 0"),
+            ("userId,rating\n", None, "f:1:1: the header `userId,rating` is not userId, movieId, rating, timestamp"),
+            (
+                "userId\n",
+                Some(Separator::Comma),
+                "f:1:1: the header `userId` is not userId, movieId, rating, timestamp",
+            ),
+        ];
+        for (head, asked, expected) in table {
+            check_for(Needs::Pairs, head, asked, expected);
+        }
+        let header = "f:1:1: the header `userId,movieId` is not userId, movieId, rating, timestamp";
+        check("userId,movieId\n", None, header);
     }
 }
