@@ -22,68 +22,6 @@ pub enum Error {
         /// A command with an input.
         example: &'static str,
     },
-    /// The input does not exist.
-    #[error("{place}: not found")]
-    InputNotFound {
-        /// The input.
-        place: String,
-    },
-    /// A folder or archive without ratings.
-    #[error("{place}: holds none of {looked_for}")]
-    NothingInside {
-        /// The folder or archive.
-        place: String,
-        /// The names that were looked for.
-        looked_for: String,
-    },
-    /// An archive in a pipe: its index is at its end.
-    #[error("{place}: a zip archive cannot be read from a pipe")]
-    ZipInStream {
-        /// The input.
-        place: String,
-    },
-    /// The operating system does not let us read the input.
-    #[error("{place}: could not be read")]
-    Unreadable {
-        /// The input.
-        place: String,
-        /// The system's words.
-        #[source]
-        source: std::io::Error,
-    },
-    /// Compressed data that end too early or are not what they should be.
-    #[error("{place}: the {packing} data {problem}, after {text_bytes} bytes of text (in line {line})")]
-    Damaged {
-        /// The input.
-        place: String,
-        /// Kind of compression.
-        packing: &'static str,
-        /// What is wrong.
-        problem: &'static str,
-        /// Bytes of text that could be read.
-        text_bytes: u64,
-        /// The line that is cut off, from 1.
-        line: u64,
-        /// The decompressor's words.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The first line is of no known format.
-    #[error("{place}:1:1: the first line, `{line}`, has no columns separated by a comma, `::` or a tab")]
-    UnknownFormat {
-        /// The input.
-        place: String,
-        /// The first line, shortened.
-        line: String,
-    },
-    /// The input is no click log.
-    #[error("{place}:1:1: {problem}")]
-    NotClicks {
-        /// The input.
-        place: String,
-        /// What it is instead.
-        problem: String,
-    },
     /// Two inputs with different columns.
     #[error("{place}: its rows are {found}, those of `{first}` {expected}")]
     DifferentColumns {
@@ -96,6 +34,9 @@ pub enum Error {
         /// The first input's columns.
         expected: String,
     },
+    /// The raw text could not be read.
+    #[error(transparent)]
+    Raw(#[from] raw::Error),
     /// A pattern that no file matches, or a folder without files.
     #[error("{place}: {problem}")]
     NoFiles {
@@ -139,38 +80,6 @@ pub enum Error {
         /// How many there are now.
         written: u64,
     },
-    /// The header names other columns.
-    #[error("{place}:{line}:1: the header `{header}` is not userId, movieId, rating, timestamp")]
-    UnknownHeader {
-        /// The input.
-        place: String,
-        /// The header's line.
-        line: u64,
-        /// The header, shortened.
-        header: String,
-    },
-    /// A line of absurd length.
-    #[error("{place}:{line}:1: the line is longer than {line_bytes_max} bytes")]
-    LineTooLong {
-        /// The input.
-        place: String,
-        /// The line, from 1.
-        line: u64,
-        /// The limit.
-        line_bytes_max: usize,
-    },
-    /// A row breaks a rule.
-    #[error("{place}:{line}:{column}: {problem}")]
-    BadRow {
-        /// The input.
-        place: String,
-        /// The line, from 1.
-        line: u64,
-        /// Byte of the line at which the field begins, from 1.
-        column: usize,
-        /// Value and rule.
-        problem: String,
-    },
     /// More rows break a rule than are allowed to.
     #[error("{place}:{line}:{column}: {problem}, and {rejected_max} rows were set aside before it, as many as allowed")]
     TooManyBadRows {
@@ -194,16 +103,6 @@ pub enum Error {
         line: u64,
         /// The limit.
         bytes_max: usize,
-    },
-    /// The input holds no rows.
-    #[error("{place}: no {rows}: {found}")]
-    NoRows {
-        /// The input.
-        place: String,
-        /// What the rows are called.
-        rows: &'static str,
-        /// What it holds instead.
-        found: &'static str,
     },
     /// Every row was rejected.
     #[error("{place}: no {rows}: all {rejected} rows were set aside, the first in line {first_line}")]
@@ -281,39 +180,21 @@ impl Explain for Error {
         match self {
             Self::Setting { .. }
             | Self::NoInput { .. }
-            | Self::InputNotFound { .. }
-            | Self::NothingInside { .. }
             | Self::NoFiles { .. }
             | Self::Unlike { .. }
-            | Self::ZipInStream { .. }
             | Self::TableInStream
             | Self::NoDataset { .. }
             | Self::SeveralDatasets { .. } => ErrorKind::Usage,
             Self::Lost { .. } | Self::NobodyListens => ErrorKind::Internal,
+            Self::Raw(error) => error.kind(),
             Self::Query(error) => error.kind(),
-            Self::Damaged { .. }
-            | Self::UnknownFormat { .. }
-            | Self::NotClicks { .. }
-            | Self::DifferentColumns { .. }
-            | Self::UnknownHeader { .. }
-            | Self::LineTooLong { .. }
-            | Self::BadRow { .. }
+            Self::DifferentColumns { .. }
             | Self::TooManyBadRows { .. }
             | Self::RejectsTooLarge { .. }
-            | Self::NoRows { .. }
             | Self::AllRejected { .. }
             | Self::AllFiltered { .. }
             | Self::AllHeldOut { .. } => ErrorKind::Data,
-            Self::Unreadable { source, .. } | Self::Unwritable { source, .. } | Self::Temporary { source, .. } => {
-                match source.kind() {
-                    std::io::ErrorKind::PermissionDenied
-                    | std::io::ErrorKind::ReadOnlyFilesystem
-                    | std::io::ErrorKind::NotADirectory
-                    | std::io::ErrorKind::IsADirectory
-                    | std::io::ErrorKind::NotFound => ErrorKind::Config,
-                    _ => ErrorKind::Unavailable,
-                }
-            }
+            Self::Unwritable { source, .. } | Self::Temporary { source, .. } => raw::error::kind_of(source),
             Self::FileExists { .. } => ErrorKind::Conflict,
             Self::Signals(_) => ErrorKind::Unavailable,
             Self::Stored(error) => error.kind(),
@@ -327,17 +208,15 @@ impl Explain for Error {
             Self::NoInput { example } => {
                 return Some(format!("name a file or folder, or pipe rows in, as in {example}"));
             }
-            Self::InputNotFound { .. } => "check the path",
-            Self::NothingInside { .. } => "name the file with the ratings",
-            Self::ZipInStream { .. } => "name the archive itself, as in `prep movielens ml-20m.zip`",
-            Self::Unreadable { .. } => "check the owner, mode and disk of the input",
-            Self::Damaged { .. } => "fetch or compress the file again",
-            Self::UnknownFormat { .. } => {
+            // What this tool has flags for is said here.
+            Self::Raw(raw::Error::ZipInStream { .. }) => "name the archive itself, as in `prep movielens ml-20m.zip`",
+            Self::Raw(raw::Error::UnknownFormat { .. }) => {
                 "ratings have the columns userId, movieId, rating, timestamp; name the separator with `--format csv|dat|tab`"
             }
-            Self::NotClicks { .. } => {
-                "give click logs as Criteo publishes them: label (or none), I1 to I13, C1 to C26, separated by tabs; or Kaggle's csv with its header"
+            Self::Raw(raw::Error::BadRow { .. }) => {
+                "correct the row, or set bad rows aside with `--bad-rows quarantine`"
             }
+            Self::Raw(error) => return error.fix(),
             Self::DifferentColumns { .. } => "prepare the files with labels and those without as two datasets",
             Self::NoFiles { .. } => "check the path; a pattern may have `*`, `?` and `[...]`",
             Self::Unlike { .. } => "name a dataset that was prepared with the same `--features` and `--hash-buckets`",
@@ -346,11 +225,8 @@ impl Explain for Error {
             Self::NobodyListens => return None,
             Self::Query(error) => return error.fix(),
             Self::Lost { .. } => "please report this, with the command and, if you can, the input",
-            Self::UnknownHeader { .. } => "put the columns in this order, or remove a header that means the same",
-            Self::LineTooLong { .. } | Self::RejectsTooLarge { .. } => "check that this is the right file",
-            Self::BadRow { .. } => "correct the row, or set bad rows aside with `--bad-rows quarantine`",
+            Self::RejectsTooLarge { .. } => "check that this is the right file",
             Self::TooManyBadRows { .. } => "correct the rows, or allow more with `--bad-rows quarantine:N`",
-            Self::NoRows { .. } => "check that the input is complete",
             Self::AllRejected { .. } => "check `--format` and the input; without quarantine the first bad row is shown",
             Self::AllHeldOut { .. } => "hold out a smaller share",
             Self::Temporary { .. } => "free some space, or name another folder with `--temp-dir`",

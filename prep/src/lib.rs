@@ -1,26 +1,21 @@
 //! Turns raw ratings and click logs into clean columnar data.
 //!
 //! * [`cli`] holds what was typed, [`plan`] what it means; [`run`] does it.
-//! * [`source`] finds, opens and decompresses text; [`blocks`] cuts it into blocks of whole lines and works on them in
-//!   parallel, in order. Both know nothing of ratings.
-//! * `criteo` reads click logs and writes the dataset; the decoder is in the crate `prep-decode`.
-//! * [`movielens`] reads ratings and writes the dataset; [`generate`] writes realistic raw data.
+//! * `criteo` reads click logs and writes the dataset; `movielens` reads ratings and writes the dataset; [`generate`] writes realistic raw data.
 //! * [`inspect`] reads a dataset and shows what is in it.
 //!
-//! What the files look like is in `schemas`, how they are stored and committed in `manifests`.
+//! How raw text is found, read and decoded is in `raw`, what the files look like in `schemas`, how they are stored and committed in `manifests`.
 
-pub mod blocks;
 pub mod cli;
 mod criteo;
 pub mod error;
 pub mod generate;
 mod holdout;
 pub mod inspect;
-pub mod movielens;
+mod movielens;
 mod output;
 pub mod plan;
 mod rejects;
-pub mod source;
 mod threads;
 
 use reporting::Console;

@@ -3,12 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
+use raw::source::{Input, standard_input_is_given};
 use schemas::clicks::N_NUMERIC;
 use schemas::dataset::Holdout;
 
 use crate::cli::{self, Cli, ClickFormat, Command, FeatureKind, Format};
 use crate::error::Error;
-use crate::source::{Input, standard_input_is_given};
 
 /// A command with checked settings.
 #[derive(Clone, Debug, PartialEq)]
@@ -127,6 +127,11 @@ impl BadRows {
             Self::Fail => 0,
             Self::Quarantine { rejected_max } => rejected_max,
         }
+    }
+
+    /// After how many bad rows there is no point in reading on.
+    pub(crate) fn bad_max(self) -> usize {
+        usize::try_from(self.rejected_max().saturating_add(1)).unwrap_or(usize::MAX)
     }
 }
 

@@ -1,6 +1,12 @@
-//! The rows that were set aside, with position and reason, as a CSV table. What makes a row bad is decided elsewhere.
+//! What becomes of bad rows, and those that were set aside, with position and reason, as a CSV table. What makes a row bad is
+//! decided elsewhere.
 //!
 //! The table has the columns line, column, reason and row, and before them the file when there may be several.
+
+use raw::reading::{Refused, stop};
+
+use crate::error::Error;
+use crate::plan::BadRows;
 
 /// Rejected rows in order.
 #[derive(Default)]
@@ -12,13 +18,13 @@ pub(crate) struct Rejects {
 
 impl Rejects {
     /// The most that the table may take.
-    pub(crate) const CSV_BYTES_MAX: usize = 256 << 20;
+    const CSV_BYTES_MAX: usize = 256 << 20;
     /// Name of the table.
     pub(crate) const KEY: &str = "rejects.csv";
 
     /// Adds the row number `row` of the source, bad rows counted, with its file (of every row or of none), line and column, the
     /// reason and its text.
-    pub(crate) fn push(&mut self, row: u64, file: Option<&str>, line: u64, column: usize, reason: &str, text: &[u8]) {
+    fn push(&mut self, row: u64, file: Option<&str>, line: u64, column: usize, reason: &str, text: &[u8]) {
         if self.csv.is_empty() {
             self.csv.extend_from_slice(if file.is_some() { b"file," } else { b"" });
             self.csv.extend_from_slice(b"line,column,reason,row\n");
@@ -34,6 +40,35 @@ impl Rejects {
         self.csv.push(b',');
         self.quoted(String::from_utf8_lossy(text).as_bytes());
         self.csv.push(b'\n');
+    }
+
+    /// Does with a bad row what `policy` says. Its number and its file, of every row or of none, are those in all inputs.
+    pub(crate) fn refuse(
+        &mut self,
+        policy: BadRows,
+        bad: Refused<'_>,
+        row: u64,
+        file: Option<&str>,
+    ) -> Result<(), Error> {
+        let Refused { line, column, .. } = bad;
+        match policy {
+            BadRows::Fail => stop(bad),
+            BadRows::Quarantine { rejected_max } if self.count() >= rejected_max => Err(Error::TooManyBadRows {
+                place: bad.place.to_owned(),
+                line,
+                column,
+                problem: bad.problem,
+                rejected_max,
+            }),
+            BadRows::Quarantine { .. } => {
+                self.push(row, file, line, column, &bad.problem, bad.text);
+                if self.csv.len() > Self::CSV_BYTES_MAX {
+                    let place = bad.place.to_owned();
+                    return Err(Error::RejectsTooLarge { place, line, bytes_max: Self::CSV_BYTES_MAX });
+                }
+                Ok(())
+            }
+        }
     }
 
     /// A field by RFC 4180.

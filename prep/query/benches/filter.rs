@@ -12,10 +12,10 @@ use bytes::Bytes;
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use manifests::clicks::{self, ClickRows, Form, MISSING_BUCKET, MISSING_NUMBER};
-use prep_decode::hash::Hasher;
-use prep_decode::lines::{Decoder, Limits};
-use prep_decode::{Format, Numbers, Rows, Tokens};
 use prep_query::{Answer, ClickBatch, ClickBatchBuilder, Error, Files, Filter, Filtered, Kind, parquet_answer};
+use raw::clicks::hash::Hasher;
+use raw::clicks::lines::{Decoder, Limits};
+use raw::clicks::{Format, Numbers, Rows, Tokens};
 use tempfile::TempDir;
 
 const FORMAT: Format = Format { separator: b'\t', id: false, label: true };

@@ -8,7 +8,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, UInt64Type};
 use arrow_array::{Array, ArrayRef, BinaryViewArray, Int64Array, RecordBatch, UInt64Array};
 use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer};
-use prep_decode::{Numbers, Tokens};
+use raw::clicks::{Numbers, Tokens};
 use schemas::clicks::{N_CATEGORICAL, N_NUMERIC};
 
 use crate::schema::schema;
@@ -121,7 +121,7 @@ impl ClickBatchBuilder {
     }
 }
 
-impl prep_decode::Rows for ClickBatchBuilder {
+impl raw::clicks::Rows for ClickBatchBuilder {
     fn reserve(&mut self, rows: usize) {
         self.make_room(rows);
     }
@@ -238,10 +238,10 @@ impl<'a> ClickBatch<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use prep_decode::Format;
-    use prep_decode::lines::{Decoder, Limits};
-    use prep_decode::reference::Collected;
     use proptest::prelude::*;
+    use raw::clicks::Format;
+    use raw::clicks::lines::{Decoder, Limits};
+    use raw::clicks::reference::Collected;
 
     const LIMITS: Limits = Limits { bad_max: usize::MAX, line_bytes_max: 1 << 18 };
 

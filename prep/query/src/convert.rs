@@ -8,7 +8,7 @@ use arrow_array::{Array, ArrayRef, BinaryViewArray, Int64Array, RecordBatch, UIn
 use arrow_buffer::NullBuffer;
 use arrow_cast::{CastOptions, can_cast_types, cast_with_options};
 use arrow_schema::{DataType, Schema};
-use prep_decode::rules::shortened;
+use raw::clicks::rules::shortened;
 
 use crate::error::Error;
 use crate::schema;

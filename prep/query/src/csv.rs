@@ -1,13 +1,13 @@
 //! Csv files with a header, as spreadsheets and data frames write them: columns in any order, fields in quotes, numbers like
-//! `260.0`. This is the way for files that Kaggle's or Criteo's own have become; theirs are read by [`prep_decode`], and faster.
+//! `260.0`. This is the way for files that Kaggle's or Criteo's own have become; theirs are read by [`raw::clicks`], and faster.
 
 use std::io::Read;
 
 use arrow_array::RecordBatch;
 use csv_core::{ReadRecordResult, Reader};
-use prep_decode::Numbers;
-use prep_decode::number::{self, Number, Problem};
-use prep_decode::rules::shortened;
+use raw::clicks::Numbers;
+use raw::clicks::number::{self, Number, Problem};
+use raw::clicks::rules::shortened;
 use schemas::clicks::{N_CATEGORICAL, N_NUMERIC};
 
 use crate::batch::ClickBatchBuilder;

@@ -6,7 +6,7 @@
 //! * [`batch`]: decoded rows as columns and back, in the one schema that all of this shares ([`schema`]).
 //!
 //! Everything here blocks; there is no runtime, and no thread outlives a call. `engine.rs` alone knows DataFusion.
-//! What is not here: raw text ([`prep_decode`]), and what is done with rows.
+//! What is not here: raw text ([`raw::clicks`]), and what is done with rows.
 
 pub mod batch;
 mod convert;

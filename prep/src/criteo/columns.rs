@@ -1,7 +1,7 @@
 //! Decoded rows column by column: what a block of text becomes before it goes to the temporary file.
 
-use prep_decode::hash::{Hasher, MISSING};
-use prep_decode::{Numbers, Rows, Tokens};
+use raw::clicks::hash::{Hasher, MISSING};
+use raw::clicks::{Numbers, Rows, Tokens};
 use schemas::clicks::{N_CATEGORICAL, N_NUMERIC};
 
 /// The bit of a row's flags that holds the label. Bit `j` below says whether `I(j + 1)` is there.

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use prep_decode::hash::MISSING;
+use raw::clicks::hash::MISSING;
+use raw::clicks::scale::Values;
 use schemas::clicks::{N_CATEGORICAL, N_NUMERIC};
 
 use super::columns::LABEL;
-use super::spill::{Index, Slice, Spill, Values};
+use super::spill::{Index, Slice, Spill};
 use crate::error::Error;
 use crate::holdout::Rule;
 use crate::threads::on_threads;

@@ -1,26 +1,22 @@
-//! The first stage: from text to packed blocks in a temporary file. Everything that depends on the order of the input happens
-//! here, on one thread: line numbers, row numbers, the digest, the policy for bad rows.
+//! The first stage: from the text of all inputs to packed blocks in a temporary file. [`raw::reading`] keeps the numbers of lines
+//! and rows of each input; here they become numbers among all rows.
 
-use manifests::digest::{Digester, digest};
-use prep_decode::lines::{Decoder, Limits, Outcome};
-use prep_decode::rules::{BadRow, Rule, fields};
-use prep_decode::{Format, Rows};
-use reporting::{Console, Progress};
+use manifests::digest::digest;
+use raw::TextFormat;
+use raw::clicks::lines::Outcome;
+use raw::clicks::rules::fields;
+use raw::clicks::{Format, format};
+use raw::reading::clicks::{self, ROWS, Undecoded, open};
+use raw::reading::{Reading, Refused};
+use raw::source::{Input, Source};
+use reporting::Console;
 use schemas::dataset::{Digest, SourceFile};
 
-use super::columns::Columns;
-use super::format::{self, TextFormat};
+use super::columns::{Columns, Packed};
 use super::spill::{Index, Spill};
-use crate::blocks::{Block, LINE_BYTES_MAX, in_order};
 use crate::error::Error;
-use crate::plan::{BadRows, CriteoPlan};
+use crate::plan::CriteoPlan;
 use crate::rejects::Rejects;
-use crate::source::{Input, Source};
-
-/// What the rows are called in messages.
-const ROWS: &str = "rows";
-/// Names of the files in archives and folders that hold click logs.
-const NAMES: [&str; 4] = ["train.txt", "train.csv", "test.txt", "test.csv"];
 
 /// What the first stage makes.
 pub(super) struct Ingested {
@@ -53,18 +49,6 @@ impl Origin {
             files => digest(files.iter().map(|file| format!("{}\n", file.digest)).collect::<String>().as_bytes()),
         }
     }
-}
-
-/// Opens `input` and looks at its first lines.
-pub(super) fn open(input: &Input) -> Result<(Source, TextFormat), Error> {
-    let source = Source::open(input, &NAMES)?;
-    let head = source.text.head().map_err(|e| source.explain(e, 0))?;
-    let format = format::recognise(&head, &source.shown)?.ok_or_else(|| Error::NoRows {
-        place: source.shown.clone(),
-        rows: ROWS,
-        found: if head.is_empty() { "it is empty" } else { "there is nothing but empty lines" },
-    })?;
-    Ok((source, format))
 }
 
 /// What `inputs` are, without looking at what they say; `None` when one of them cannot be read a second time.
@@ -108,54 +92,41 @@ pub(super) struct Read {
 /// Reads all of `inputs` straight into packed blocks.
 pub(super) fn ingest(
     plan: &CriteoPlan,
-    first: (Source, TextFormat),
+    first: (Source, TextFormat<Format>),
     inputs: &[Input],
     console: &Console,
 ) -> Result<Ingested, Error> {
     let spill = Spill::create(&plan.temp_dir)?;
     let mut index = Index::new(plan.features.n_buckets());
     let thread = || (Columns::new(plan.features.n_buckets()), Vec::new());
-    let pack = |(columns, words): &mut (Columns, Vec<u64>), block: Undecoded<'_>| {
+    let pack = |(columns, words): &mut (Columns, Vec<u64>), block: Undecoded<'_>, made: &mut (Packed, u64)| {
         let outcome = block.decode(columns);
         let packed = columns.pack(words);
-        Ok((outcome, (packed, spill.write(words)?)))
+        *made = (packed, spill.write(words)?);
+        Ok(outcome)
     };
-    let read = read(plan, first, inputs, console, thread, pack, |(packed, offset), first_row| {
+    let read = read(plan, first, inputs, console, thread, pack, |&(packed, offset), first_row| {
         index.push(packed, offset, first_row);
         Ok(())
     })?;
     Ok(Ingested { origin: read.origin, spill, index, rejects: read.rejects, filtered: 0 })
 }
 
-/// A block that is to be decoded.
-pub(super) struct Undecoded<'a> {
-    decoder: &'a mut Decoder,
-    text: &'a [u8],
-    format: Format,
-    limits: Limits,
-}
-
-impl Undecoded<'_> {
-    /// Gives the rows to `rows`.
-    pub(super) fn decode(self, rows: &mut impl Rows) -> Outcome {
-        self.decoder.decode(self.text, self.format, self.limits, rows)
-    }
-}
-
-/// Reads all of `inputs`, of which the first is open already. On `plan.threads` threads, each with a state that `thread` makes, `take` has a block decoded and makes
-/// something of its rows. In order, `keep` gets this and the number of the block's first line among all rows.
-pub(super) fn read<State: Send, Made: Send>(
+/// Reads all of `inputs`, of which the first is open already. On `plan.threads` threads, each with a state that `thread` makes,
+/// `take` has a block decoded and makes something of its rows. In order, `keep` gets this and the number of the block's first
+/// line among all rows.
+pub(super) fn read<State: Send, Made: Default + Send>(
     plan: &CriteoPlan,
-    first: (Source, TextFormat),
+    first: (Source, TextFormat<Format>),
     inputs: &[Input],
     console: &Console,
     thread: impl Fn() -> State + Sync,
-    take: impl Fn(&mut State, Undecoded<'_>) -> Result<(Outcome, Made), Error> + Sync,
-    mut keep: impl FnMut(Made, u64) -> Result<(), Error>,
+    take: impl Fn(&mut State, Undecoded<'_>, &mut Made) -> Result<Outcome, Error> + Sync,
+    mut keep: impl FnMut(&Made, u64) -> Result<(), Error>,
 ) -> Result<Read, Error> {
     let progress = console.progress("reading", raw_bytes(inputs), "bytes");
-    let mut reader =
-        Reader { bad_rows: plan.bad_rows, rows: 0, good: 0, rejects: Rejects::default(), several: inputs.len() > 1 };
+    let (mut rows, mut good, mut rejects) = (0, 0, Rejects::default());
+    let several = inputs.len() > 1;
     let columns = first.1.columns;
     let mut origin = Origin {
         files: Vec::new(),
@@ -174,15 +145,30 @@ pub(super) fn read<State: Send, Made: Send>(
                 expected: described(columns),
             });
         }
-        origin.files.push(reader.read(plan.threads, &source, format, &progress, &thread, &take, &mut keep)?);
+        let (bad_rows, name) = (plan.bad_rows, source.name.clone());
+        let file = several.then_some(name.as_str());
+        let reading = Reading {
+            source: &source,
+            format,
+            threads: plan.threads,
+            bad_max: bad_rows.bad_max(),
+            progress: &progress,
+        };
+        let refuse = |bad: Refused<'_>| {
+            let row = rows + bad.row;
+            rejects.refuse(bad_rows, bad, row, file)
+        };
+        let read = clicks::read(&reading, &thread, &take, refuse, |made, first_row| keep(made, rows + first_row))?;
+        rows += read.rows;
+        good += read.good;
+        origin.files.push(SourceFile { name, bytes: read.bytes, digest: read.digest });
     }
     progress.finish();
-    let Reader { rows, good, rejects, several, .. } = reader;
     if good == 0 {
         let place = if several { "the inputs".to_owned() } else { origin.shown };
         return Err(match rejects.first_line() {
             Some(first_line) => Error::AllRejected { place, rows: ROWS, rejected: rejects.count(), first_line },
-            None => Error::NoRows { place, rows: ROWS, found: "there is nothing but a header" },
+            None => raw::Error::only_a_header(place, ROWS).into(),
         });
     }
     Ok(Read { origin, rows, rejects })
@@ -191,122 +177,4 @@ pub(super) fn read<State: Send, Made: Send>(
 fn described(columns: Format) -> String {
     let separator = if columns.separator == b',' { "comma" } else { "tab" };
     format!("{}, separated by {separator}s", fields(columns))
-}
-
-/// The thread that sees the blocks in order.
-struct Reader {
-    bad_rows: BadRows,
-    /// Rows before the present block, of all files, bad ones included.
-    rows: u64,
-    /// Good ones among them.
-    good: u64,
-    rejects: Rejects,
-    /// Whether there are several files.
-    several: bool,
-}
-
-/// The place in the file that is being read.
-struct Position<'a> {
-    source: &'a Source,
-    format: TextFormat,
-    /// Complete lines before the present block, those before the first row included.
-    lines: u64,
-    /// Blank lines before the present block that are bad rows if anything follows.
-    blanks: usize,
-    digester: Digester,
-}
-
-impl Reader {
-    /// Reads one file.
-    #[expect(clippy::too_many_arguments, reason = "the last three are what `read` was given, for every file")]
-    fn read<State: Send, Made: Send>(
-        &mut self,
-        threads: usize,
-        source: &Source,
-        format: TextFormat,
-        progress: &Progress,
-        thread: impl Fn() -> State + Sync,
-        take: impl Fn(&mut State, Undecoded<'_>) -> Result<(Outcome, Made), Error> + Sync,
-        mut keep: impl FnMut(Made, u64) -> Result<(), Error>,
-    ) -> Result<SourceFile, Error> {
-        let bad_max = usize::try_from(self.bad_rows.rejected_max().saturating_add(1)).unwrap_or(usize::MAX);
-        let limits = Limits { bad_max, line_bytes_max: LINE_BYTES_MAX };
-        let skipped = |number: u64| if number == 0 { format.skipped_bytes } else { 0 };
-        let decode = |(decoder, state): &mut (Decoder, State), block: &mut Block| {
-            let (number, outcome) = source.text.next_block(block)?;
-            if let Err(error) = outcome {
-                return Some((number, Ok(Err(error))));
-            }
-            let text = &block.text()[skipped(number)..];
-            let made = take(state, Undecoded { decoder, text, format: format.columns, limits });
-            Some((number, made.map(|(outcome, made)| Ok((number, outcome, made)))))
-        };
-        let mut position =
-            Position { source, format, lines: format.skipped_lines, blanks: 0, digester: Digester::default() };
-        let consume = |block: &Block, outcome: Result<_, _>| {
-            let (number, outcome, made) = outcome.map_err(|e| source.explain(e, position.lines_seen()))?;
-            position.digester.update(block.text());
-            let text = &block.text()[skipped(number)..];
-            let first_row = self.take(&mut position, text, &outcome);
-            first_row.and_then(|row| keep(made, row)).inspect_err(|_| source.text.abandon())?;
-            progress.add(source.text.take_raw_bytes());
-            Ok::<_, Error>(())
-        };
-        in_order(threads, || (Decoder::default(), thread()), decode, consume)?;
-        let bytes = position.digester.bytes();
-        Ok(SourceFile { name: source.name.clone(), bytes, digest: position.digester.finish() })
-    }
-
-    /// Takes notice of the next block and gives the number of its first line among all rows.
-    fn take(&mut self, position: &mut Position<'_>, text: &[u8], outcome: &Outcome) -> Result<u64, Error> {
-        if outcome.lines > 0 {
-            for _ in 0..std::mem::take(&mut position.blanks) {
-                self.reject(position, &[], &BadRow { line: 0, text: 0..0, field: 0..0, rule: Rule::NotBlank })?;
-                position.lines += 1;
-                self.rows += 1;
-            }
-        }
-        for bad in &outcome.bad {
-            self.reject(position, text, bad)?;
-        }
-        let first_row = self.rows;
-        position.lines += outcome.lines as u64;
-        self.rows += outcome.lines as u64;
-        self.good += (outcome.lines - outcome.bad.len()) as u64;
-        position.blanks += outcome.trailing_blanks;
-        Ok(first_row)
-    }
-
-    fn reject(&mut self, position: &Position<'_>, text: &[u8], bad: &BadRow) -> Result<(), Error> {
-        let source = position.source;
-        let place = || source.shown.clone();
-        let line = position.lines + bad.line as u64 + 1;
-        let text = &text[bad.text.clone()];
-        let column = bad.field.start + 1;
-        let problem = bad.rule.explain(&text[bad.field.clone()], position.format.columns, LINE_BYTES_MAX);
-        if bad.rule == Rule::LineLength {
-            return Err(Error::LineTooLong { place: place(), line, line_bytes_max: LINE_BYTES_MAX });
-        }
-        match self.bad_rows {
-            BadRows::Fail => Err(Error::BadRow { place: place(), line, column, problem }),
-            BadRows::Quarantine { rejected_max } if self.rejects.count() >= rejected_max => {
-                Err(Error::TooManyBadRows { place: place(), line, column, problem, rejected_max })
-            }
-            BadRows::Quarantine { .. } => {
-                let file = self.several.then_some(source.name.as_str());
-                self.rejects.push(self.rows + bad.line as u64, file, line, column, &problem, text);
-                if self.rejects.csv().len() > Rejects::CSV_BYTES_MAX {
-                    return Err(Error::RejectsTooLarge { place: place(), line, bytes_max: Rejects::CSV_BYTES_MAX });
-                }
-                Ok(())
-            }
-        }
-    }
-}
-
-impl Position<'_> {
-    /// Complete lines in the blocks that were taken, the header's and blank ones included.
-    fn lines_seen(&self) -> u64 {
-        if self.digester.bytes() == 0 { 0 } else { self.lines + self.blanks as u64 }
-    }
 }

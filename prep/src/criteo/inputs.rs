@@ -3,8 +3,9 @@
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 
+use raw::source::Input;
+
 use crate::error::Error;
-use crate::source::Input;
 
 /// The inputs that `named` stand for. Without any, standard input.
 pub(super) fn expand(named: &[PathBuf]) -> Result<Vec<Input>, Error> {
@@ -26,8 +27,8 @@ pub(super) fn expand(named: &[PathBuf]) -> Result<Vec<Input>, Error> {
 fn in_folder(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let place = || folder.display().to_string();
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(|source| Error::Unreadable { place: place(), source })? {
-        let path = entry.map_err(|source| Error::Unreadable { place: place(), source })?.path();
+    for entry in std::fs::read_dir(folder).map_err(|source| raw::Error::Unreadable { place: place(), source })? {
+        let path = entry.map_err(|source| raw::Error::Unreadable { place: place(), source })?.path();
         let is_data = path.file_name().is_some_and(|name| !name.to_string_lossy().starts_with(['.', '_']));
         if is_data && path.is_file() {
             files.push(path);
@@ -41,7 +42,8 @@ fn matching(pattern: &str) -> Result<Vec<PathBuf>, Error> {
     let paths = glob::glob(pattern).map_err(|e| refused(format!("not a pattern: {}", e.msg)))?;
     let mut files = Vec::new();
     for path in paths {
-        let path = path.map_err(|e| Error::Unreadable { place: e.path().display().to_string(), source: e.into() })?;
+        let path =
+            path.map_err(|e| raw::Error::Unreadable { place: e.path().display().to_string(), source: e.into() })?;
         if path.is_file() {
             files.push(path);
         }

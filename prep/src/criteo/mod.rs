@@ -7,7 +7,6 @@
 
 mod columns;
 mod fit;
-mod format;
 mod ingest;
 mod inputs;
 mod query;
@@ -21,6 +20,9 @@ use manifests::load::{self, Dataset};
 use manifests::place::Place;
 use manifests::scales;
 use prep_query::Filter;
+use raw::clicks::scale::Scale;
+use raw::reading::clicks;
+use raw::source::Input;
 use reporting::{Console, count};
 use schemas::clicks::{
     CategoricalColumn, Dense, Hash, HashFunction, Labels, N_CATEGORICAL, N_NUMERIC, NumericColumn, Sparse,
@@ -31,14 +33,12 @@ use schemas::report::PrepReport;
 use self::fit::Totals;
 use self::ingest::{Ingested, Origin};
 use self::query::Tables;
-use self::write::Scale;
 use crate::TOOL;
 use crate::error::Error;
 use crate::holdout::Rule;
 use crate::output::Output;
 use crate::plan::{CriteoPlan, Features};
 use crate::rejects::Rejects;
-use crate::source::Input;
 
 /// Rows of a mini-batch that `shard` is advised to make: the thesis's.
 const BATCH_ROWS: u64 = 6250;
@@ -52,7 +52,7 @@ pub(crate) fn run(plan: &CriteoPlan, console: &Console) -> Result<PrepReport, Er
     let inputs = inputs::expand(&plan.inputs)?;
     let fitted = plan.like.as_ref().map(|place| Fitted::load(place, plan.features)).transpose()?;
     let job = Job { plan, console, output, fitted };
-    match format::kind(&inputs, plan.format)? {
+    match query::kind(&inputs, plan.format)? {
         Some(kind) => job.prepare_tables(&Tables::open(&inputs, kind)?),
         None => job.prepare_text(&inputs),
     }
@@ -106,7 +106,7 @@ impl Job<'_> {
     fn prepare_text(&self, inputs: &[Input]) -> Result<PrepReport, Error> {
         let (plan, console) = (self.plan, self.console);
         let [first_input, ..] = inputs else { unreachable!("there is at least one input") };
-        let first = ingest::open(first_input)?;
+        let first = clicks::open(first_input)?;
         let filter = self.filter(first.1.columns.label)?;
         let is_taken = self.output.is_taken();
         let origin = if is_taken { ingest::origin(inputs, plan.threads, console)? } else { None };

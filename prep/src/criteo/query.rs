@@ -11,20 +11,53 @@ use std::sync::mpsc::sync_channel;
 use arrow_array::{ArrayRef, RecordBatch, UInt64Array};
 use manifests::digest::Digester;
 use prep_query::{ClickBatch, ClickBatchBuilder, Files, Filter, Filtered, Kind};
+use raw::TextFormat;
+use raw::clicks::{Format, format};
+use raw::reading::clicks::Undecoded;
+use raw::source::{Input, Source};
 use reporting::{Console, interrupt};
 use schemas::dataset::SourceFile;
 
 use super::columns::Columns;
-use super::format::TextFormat;
-use super::ingest::{self, Ingested, Origin, Undecoded};
+use super::ingest::{self, Ingested, Origin};
 use super::spill::{Index, Spill};
+use crate::cli::ClickFormat;
 use crate::error::Error;
 use crate::plan::CriteoPlan;
 use crate::rejects::Rejects;
-use crate::source::{Input, Source};
 
+/// Text in which a header is looked for.
+const HEAD_BYTES: u64 = 1 << 16;
 /// Batches that wait for the condition, at most.
 const BATCHES_AHEAD: usize = 4;
+
+/// The kind of `inputs` if they are tables of other engines: asked for, or seen in the first file. `None` for raw text.
+pub(super) fn kind(inputs: &[Input], asked: ClickFormat) -> Result<Option<Kind>, Error> {
+    let path = match (asked, inputs) {
+        (ClickFormat::Log, _) => return Ok(None),
+        (ClickFormat::Csv, _) => return Ok(Some(Kind::Csv)),
+        (ClickFormat::Parquet, _) => return Ok(Some(Kind::Parquet)),
+        (ClickFormat::Auto, [Input::Path(path), ..]) if path.is_file() => path,
+        (ClickFormat::Auto, _) => return Ok(None),
+    };
+    let place = path.display().to_string();
+    let unreadable = |source| raw::Error::Unreadable { place: place.clone(), source };
+    let mut head = Vec::new();
+    File::open(path).map_err(unreadable)?.take(HEAD_BYTES).read_to_end(&mut head).map_err(unreadable)?;
+    if head.starts_with(format::PARQUET) {
+        return Ok(Some(Kind::Parquet));
+    }
+    let is_other_csv = format::recognise(&head, &place).is_err() && names_all_columns(&head);
+    Ok(is_other_csv.then_some(Kind::Csv))
+}
+
+/// Whether the first line is a csv header with every column of a click log in it, in whatever order.
+fn names_all_columns(head: &[u8]) -> bool {
+    let line = head.split(|&b| b == b'\n').next().unwrap_or_default();
+    let line = String::from_utf8_lossy(line).to_ascii_lowercase();
+    let names: Vec<&str> = line.split(',').map(|name| name.trim().trim_matches('"')).collect();
+    format::column_names().all(|column| names.contains(&column.as_str()))
+}
 
 /// Packs rows, wherever they come from.
 struct Packer {
@@ -76,21 +109,24 @@ impl Packer {
 pub(super) fn ingest_text(
     plan: &CriteoPlan,
     filter: &Filter,
-    first: (Source, TextFormat),
+    first: (Source, TextFormat<Format>),
     inputs: &[Input],
     console: &Console,
 ) -> Result<Ingested, Error> {
     let mut packer = Packer::new(plan)?;
     let (sender, batches) = sync_channel::<RecordBatch>(BATCHES_AHEAD);
     let thread = || ClickBatchBuilder::new(filter.labelled());
-    let build = |builder: &mut ClickBatchBuilder, block: Undecoded<'_>| {
+    let build = |builder: &mut ClickBatchBuilder, block: Undecoded<'_>, batch: &mut Option<RecordBatch>| {
         builder.start(0);
-        Ok((block.decode(builder), builder.finish()))
+        let outcome = block.decode(builder);
+        *batch = Some(builder.finish());
+        Ok(outcome)
     };
     let read = std::thread::scope(|scope| {
         let reading = scope.spawn(move || {
             ingest::read(plan, first, inputs, console, thread, build, |batch, first_row| {
-                sender.send(numbered_from(&batch, first_row)).map_err(|_| Error::NobodyListens)
+                let batch = batch.as_ref().expect("every block becomes a batch");
+                sender.send(numbered_from(batch, first_row)).map_err(|_| Error::NobodyListens)
             })
         });
         let batches = batches.into_iter().map(Ok::<_, Error>);
@@ -135,7 +171,7 @@ impl Tables {
         let mut files = Vec::new();
         let mut piece = vec![0; 1 << 20];
         for path in &self.paths {
-            let unreadable = |source: io::Error| Error::Unreadable { place: path.display().to_string(), source };
+            let unreadable = |source: io::Error| raw::Error::Unreadable { place: path.display().to_string(), source };
             let mut file = File::open(path).map_err(unreadable)?;
             let mut digester = Digester::default();
             loop {
@@ -181,7 +217,9 @@ impl Tables {
         }
         progress.finish();
         if rows == 0 {
-            return Err(Error::NoRows { place: origin.shown, rows: "rows", found: "there are only columns" });
+            return Err(
+                raw::Error::NoRows { place: origin.shown, rows: "rows", found: "there are only columns" }.into()
+            );
         }
         packer.finish(origin, rows, Rejects::default())
     }

@@ -11,7 +11,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use prep_decode::hash::MISSING;
+use raw::clicks::hash::MISSING;
+use raw::clicks::scale::{Values, extend};
 use reporting::interrupt;
 use schemas::clicks::{N_CATEGORICAL, N_NUMERIC};
 
@@ -160,14 +161,6 @@ impl Layout {
     }
 }
 
-/// The values of a numeric column, 0 where nothing is there.
-#[derive(Clone, Copy)]
-pub(super) enum Values<'a> {
-    Two(&'a [i16]),
-    Four(&'a [i32]),
-    Eight(&'a [i64]),
-}
-
 /// Consecutive rows of a block.
 pub(super) struct Slice<'a> {
     words: &'a [u64],
@@ -225,12 +218,5 @@ impl<'a> Slice<'a> {
         let lines: Option<&[u32]> = self.layout.packed.gaps.then(|| self.column(self.layout.lines));
         let start = self.rows.start;
         (0..self.len()).map(move |i| self.source_row + lines.map_or((start + i) as u64, |lines| u64::from(lines[i])))
-    }
-}
-
-fn extend(out: &mut Vec<u32>, buckets: impl ExactSizeIterator<Item = u32>, kept: Option<&[bool]>) {
-    match kept {
-        None => out.extend(buckets),
-        Some(kept) => out.extend(buckets.zip(kept).filter(|(_, kept)| **kept).map(|(bucket, _)| bucket)),
     }
 }

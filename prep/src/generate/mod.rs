@@ -11,10 +11,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use raw::blocks::in_order;
 use reporting::{Console, count};
 use schemas::report::{GenerateReport, GeneratedLogLoss};
 
-use crate::blocks::in_order;
 use crate::error::Error;
 use crate::plan::{GenerateKind, GeneratePlan};
 use crate::{Report, TOOL};

@@ -4,12 +4,9 @@
 //! goes over the rows again to renumber and sum up ([`statistics`]), to count repeated pairs ([`pairs`]) and to write
 //! ([`write`]). Memory depends on how many users and items there are, not on how many rows.
 
-mod format;
 mod ids;
 mod ingest;
 mod pairs;
-pub mod parse;
-pub mod rules;
 mod spill;
 mod statistics;
 mod write;
@@ -17,11 +14,14 @@ mod write;
 use manifests::commit::Staging;
 use manifests::digest::digest;
 use manifests::id_map;
+use raw::TextFormat;
+use raw::ratings::format;
+use raw::ratings::parse::Columns;
+use raw::source::Source;
 use reporting::{Console, count};
 use schemas::dataset::{self, DESCRIPTOR_KEY, Descriptor, Digest, Layout, Ratings, RowCounts, Source as Origin};
 use schemas::report::PrepReport;
 
-use self::format::TextFormat;
 use self::ids::{IdSet, Ranks};
 use self::ingest::Ingested;
 use self::spill::Spill;
@@ -32,20 +32,15 @@ use crate::error::Error;
 use crate::output::Output;
 use crate::plan::MovielensPlan;
 use crate::rejects::Rejects;
-use crate::source::Source;
-
-/// Names of the files that hold ratings, the preferred one first.
-const NAMES: [&str; 3] = ["ratings.csv", "ratings.dat", "u.data"];
 
 /// Makes the dataset of `plan`, unless it is there already.
 ///
 /// # Errors
 /// [`Error`]. Nothing is then left at the output but what was there before.
-pub fn run(plan: &MovielensPlan, console: &Console) -> Result<PrepReport, Error> {
+pub(crate) fn run(plan: &MovielensPlan, console: &Console) -> Result<PrepReport, Error> {
     let output = Output::open(&plan.out, plan.replace, console)?;
     let job = Job { plan, console, output };
-    let mut source = Source::open(&plan.input, &NAMES)?;
-    let mut format = ingest::recognise(&source, plan.format)?;
+    let (mut source, mut format) = ingest::open(plan)?;
     if job.output.is_taken() && source.can_be_read_again {
         let progress = console.progress("comparing", source.raw_bytes, "bytes");
         let (digest, _) = source.digest(plan.threads, &progress)?;
@@ -53,13 +48,12 @@ pub fn run(plan: &MovielensPlan, console: &Console) -> Result<PrepReport, Error>
         if let Some(report) = job.compare(&digest, format)? {
             return Ok(report);
         }
-        source = Source::open(&plan.input, &NAMES)?;
-        format = ingest::recognise(&source, plan.format)?;
+        (source, format) = ingest::open(plan)?;
     }
     if format.columns.n_columns == 3 {
         console.note(format!("{}: three columns, so there are no timestamps", source.shown));
     }
-    let ingested = ingest::ingest(&source, format, plan.bad_rows, plan.threads, &plan.temp_dir, console)?;
+    let ingested = ingest::ingest(plan, &source, format, console)?;
     if job.output.is_taken()
         && !source.can_be_read_again
         && let Some(report) = job.compare(&ingested.digest, format)?
@@ -76,7 +70,7 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn compare(&self, digest: &Digest, format: TextFormat) -> Result<Option<PrepReport>, Error> {
+    fn compare(&self, digest: &Digest, format: TextFormat<Columns>) -> Result<Option<PrepReport>, Error> {
         self.output.compare(self.plan.bad_rows.rejected_max(), |d| {
             d.name == self.plan.name
                 && d.source.digest == *digest
@@ -85,7 +79,7 @@ impl Job<'_> {
         })
     }
 
-    fn make(&self, source: &Source, format: TextFormat, ingested: Ingested) -> Result<PrepReport, Error> {
+    fn make(&self, source: &Source, format: TextFormat<Columns>, ingested: Ingested) -> Result<PrepReport, Error> {
         let Ingested { digest, text_bytes, spill, rejects, users, items } = ingested;
         let format = format::name(format.columns.separator);
         self.console.detail(format!("{}: {format}, {text_bytes} bytes of text, {digest}", source.shown));

@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
-use super::parse::unpack;
+use raw::ratings::parse::unpack;
+
 use super::spill::Spill;
 use crate::error::Error;
 use crate::threads::on_threads;
@@ -92,9 +93,9 @@ fn count_in_range(
 
 #[cfg(test)]
 mod tests {
-    use super::super::parse::pack;
     use super::*;
     use proptest::prelude::*;
+    use raw::ratings::parse::pack;
     use std::collections::BTreeSet;
 
     proptest! {

@@ -9,9 +9,9 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use raw::ratings::parse::PackedRating;
 use reporting::interrupt;
 
-use super::parse::PackedRating;
 use crate::error::Error;
 
 /// Rows of a chunk; the last one may have fewer.

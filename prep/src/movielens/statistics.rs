@@ -5,10 +5,10 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+use raw::ratings::parse::{PackedRating, pack, unpack};
 use schemas::dataset::Holdout;
 
 use super::ids::Ranks;
-use super::parse::{PackedRating, pack, unpack};
 use super::spill::{CHUNK_ROWS, Spill};
 use crate::error::Error;
 use crate::holdout::Rule;

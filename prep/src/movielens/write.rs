@@ -5,10 +5,10 @@ use std::sync::PoisonError;
 
 use manifests::commit::Staging;
 use manifests::ratings::{RatingRows, encode};
+use raw::ratings::parse::{PackedRating, unpack};
 use reporting::Progress;
 use schemas::dataset::{BaselineRmse, Baselines, Object};
 
-use super::parse::{PackedRating, unpack};
 use super::spill::{CHUNK_ROWS, Spill};
 use super::statistics::{Effects, ITEM_SHRINKAGE, Split, USER_SHRINKAGE};
 use crate::error::Error;

@@ -11,4 +11,5 @@ mod generated;
 mod generated_criteo;
 mod help;
 mod inspect;
+mod prepared;
 mod sandbox;

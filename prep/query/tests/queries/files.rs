@@ -54,7 +54,7 @@ impl Table {
     }
 }
 
-type Row = (u64, prep_decode::Numbers, Vec<Vec<u8>>);
+type Row = (u64, raw::clicks::Numbers, Vec<Vec<u8>>);
 
 fn rows(paths: &[PathBuf], kind: Kind, condition: Option<&str>) -> Result<Vec<Row>, Error> {
     let files = Files::open(paths, kind)?;
@@ -67,7 +67,7 @@ fn rows(paths: &[PathBuf], kind: Kind, condition: Option<&str>) -> Result<Vec<Ro
 }
 
 fn expected() -> Vec<Row> {
-    let numbers = |label, present, of: fn(i64) -> i64| prep_decode::Numbers {
+    let numbers = |label, present, of: fn(i64) -> i64| raw::clicks::Numbers {
         label,
         present,
         values: std::array::from_fn(|j| of(j as i64 + 1)),

@@ -6,9 +6,9 @@ mod files;
 mod filters;
 
 use arrow_array::RecordBatch;
-use prep_decode::Format;
-use prep_decode::lines::{Decoder, Limits};
 use prep_query::{ClickBatch, ClickBatchBuilder};
+use raw::clicks::Format;
+use raw::clicks::lines::{Decoder, Limits};
 
 /// Rows of a label, `I1`, `I2`, `C1`, `C2`; nothing else is there.
 const ROWS: [[&[u8]; 5]; 5] = [
@@ -48,7 +48,7 @@ fn batches(labelled: bool) -> Vec<RecordBatch> {
 }
 
 /// Every value of every row.
-fn contents(batch: &RecordBatch) -> Vec<(u64, prep_decode::Numbers, Vec<Vec<u8>>)> {
+fn contents(batch: &RecordBatch) -> Vec<(u64, raw::clicks::Numbers, Vec<Vec<u8>>)> {
     let rows = ClickBatch::of(batch);
     let tokens = |i| (0..26).map(|column| rows.token(i, column).to_vec()).collect();
     (0..rows.len()).map(|i| (rows.row_number(i), rows.numbers(i), tokens(i))).collect()

@@ -1,9 +1,9 @@
 //! The rules that a row of ratings keeps, and what is said when it does not. Where they are checked is [`super::parse`].
 
-use prep_decode::rules::shortened;
-
 use super::parse::Columns;
 use crate::blocks::LINE_BYTES_MAX;
+use crate::clicks::rules::shortened;
+use crate::outcome;
 
 /// Smallest and largest rating that is allowed, in stars.
 pub const RATING_MIN: f32 = 0.5;
@@ -82,5 +82,16 @@ impl Rule {
             Self::RatingInRange => format!("rating {value} is outside {RATING_MIN}..={RATING_MAX}"),
             Self::LineLength => format!("the line is longer than {LINE_BYTES_MAX} bytes"),
         }
+    }
+}
+
+impl outcome::Rule for Rule {
+    type Columns = Columns;
+
+    const NOT_BLANK: Self = Self::NotBlank;
+    const LINE_LENGTH: Self = Self::LineLength;
+
+    fn problem(self, field: &[u8], columns: Columns) -> String {
+        self.explain(field, columns)
     }
 }

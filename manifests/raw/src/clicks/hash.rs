@@ -4,11 +4,12 @@
 //! eight bytes, so that case is written out here; the crate `xxhash-rust` does the others, and the tests hold one against the
 //! other.
 
+use manifests::clicks::MISSING_BUCKET;
 use schemas::clicks::N_CATEGORICAL;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Stands for the bucket of a token that is not there.
-pub const MISSING: u32 = u32::MAX;
+pub const MISSING: u32 = MISSING_BUCKET;
 
 /// Bytes 8 to 24 of XXH3's secret, the two words that inputs of four to eight bytes use.
 const SECRET: [u64; 2] = [0x1cad_21f7_2c81_017c, 0xdb97_9083_e96d_d4de];

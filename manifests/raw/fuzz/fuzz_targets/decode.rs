@@ -1,15 +1,15 @@
 //! Any text: the decoder must not panic, and must say what the readable decoder says.
 //!
-//! `cargo +nightly fuzz run decode -- -dict=fuzz_targets/decode.dict` in the folder `prep/decode/fuzz`. The first byte chooses
+//! `cargo +nightly fuzz run decode -- -dict=fuzz_targets/decode.dict` in the folder `manifests/raw/fuzz`. The first byte chooses
 //! the format.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use prep_decode::Format;
-use prep_decode::hash::Hasher;
-use prep_decode::lines::{Decoder, Limits};
-use prep_decode::reference::{self, Collected};
+use raw::clicks::Format;
+use raw::clicks::hash::Hasher;
+use raw::clicks::lines::{Decoder, Limits};
+use raw::clicks::reference::{self, Collected};
 
 fuzz_target!(|data: &[u8]| {
     let Some((&choice, text)) = data.split_first() else { return };

@@ -1,11 +1,11 @@
-//! The decoder in its readable form. [`crate::lines`] must say the same of every text; tests and fuzzing hold it to that.
+//! The decoder in its readable form. [`super::lines`] must say the same of every text; tests and fuzzing hold it to that.
 
 use schemas::clicks::{N_CATEGORICAL, N_NUMERIC};
 
-use crate::lines::{Limits, Outcome};
-use crate::number::{self, Number};
-use crate::rules::{BadRow, Rule};
-use crate::{Format, Numbers, Rows, Tokens};
+use super::lines::{Limits, Outcome};
+use super::number::{self, Number};
+use super::rules::{BadRow, Rule};
+use super::{Format, Numbers, Rows, Tokens};
 
 /// A row with its tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]

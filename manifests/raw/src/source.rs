@@ -15,8 +15,8 @@ use manifests::digest::Digester;
 use reporting::Progress;
 use schemas::dataset::Digest;
 
+use crate::Error;
 use crate::blocks::{Block, ReadError, Text, in_order};
-use crate::error::Error;
 
 /// Where text is to be read from.
 #[derive(Clone, Debug, PartialEq, Eq)]

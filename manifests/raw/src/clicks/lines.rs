@@ -2,10 +2,11 @@
 
 use schemas::clicks::{N_CATEGORICAL, N_NUMERIC};
 
-use crate::number::{self, Number};
-use crate::rules::{BadRow, Rule};
-use crate::separators::Ends;
-use crate::{Format, Numbers, Rows, Tokens};
+use super::number::{self, Number};
+use super::rules::{BadRow, Rule};
+use super::separators::Ends;
+use super::{Format, Numbers, Rows, Tokens};
+use crate::outcome;
 
 /// What a decoder gives up at.
 #[derive(Clone, Copy, Debug)]
@@ -17,15 +18,7 @@ pub struct Limits {
 }
 
 /// What a block holds besides good rows.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
-    /// Lines that are rows, good and bad. Blank lines at the end of the block are not among them.
-    pub lines: usize,
-    /// Blank lines at the end of the block. They are bad rows if anything follows.
-    pub trailing_blanks: usize,
-    /// The bad rows.
-    pub bad: Vec<BadRow>,
-}
+pub type Outcome = outcome::Outcome<Rule>;
 
 /// Takes blocks of lines apart, with the same buffers.
 #[derive(Debug, Default)]
@@ -75,7 +68,7 @@ impl Outcome {
     fn reject_blanks(&mut self, line: usize) {
         let blanks = line - std::mem::take(&mut self.trailing_blanks)..line;
         self.lines += blanks.len();
-        self.bad.extend(blanks.map(|line| BadRow { line, text: 0..0, field: 0..0, rule: Rule::NotBlank }));
+        self.bad.extend(blanks.map(BadRow::blank));
     }
 }
 
@@ -172,7 +165,7 @@ fn long(field: &[u8], column: usize) -> Result<(i64, u16), Rule> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reference;
+    use crate::clicks::reference;
     use proptest::prelude::*;
 
     const LIMITS: Limits = Limits { bad_max: usize::MAX, line_bytes_max: 400 };

@@ -2,7 +2,7 @@
 
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
-use prep::movielens::parse::{Columns, Parsed, Separator, parse_block};
+use raw::ratings::parse::{Columns, Parsed, Separator, parse_block};
 
 fn main() {
     divan::main();
@@ -24,7 +24,7 @@ fn lines(separator: &str, rows: u64) -> Vec<u8> {
 #[divan::bench(args = [Separator::Comma, Separator::Colons, Separator::Tab])]
 fn parse(bencher: Bencher<'_, '_>, separator: Separator) {
     const ROWS: u64 = 40_000;
-    let text = lines(std::str::from_utf8(separator.bytes()).expect("separators are ASCII"), ROWS);
+    let text = lines(separator.text(), ROWS);
     let columns = Columns { separator, n_columns: 4 };
     let mut parsed = Parsed::default();
     parse_block(&text, columns, 1, &mut parsed);

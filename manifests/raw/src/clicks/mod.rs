@@ -2,15 +2,20 @@
 //!
 //! * [`lines`]: the decoder. It finds the ends of all fields first ([`separators`]) and then takes row by row apart.
 //! * [`number`]: integers. [`hash`]: tokens to buckets. [`rules`]: what a row must keep, and what is said when it does not.
+//! * [`mod@format`]: columns and header from the first lines. [`scale`]: numbers on the scale of a dataset.
+//! * [`prepare`]: rows as models see them.
 //! * [`reference`]: the same as [`lines`] in its readable form, for tests.
 //!
 //! There is no I/O here, no thread and no clock.
 
+pub mod format;
 pub mod hash;
 pub mod lines;
 pub mod number;
+pub mod prepare;
 pub mod reference;
 pub mod rules;
+pub mod scale;
 mod separators;
 
 use schemas::clicks::{N_CATEGORICAL, N_NUMERIC};

@@ -1,12 +1,16 @@
-//! The decoder on text in memory, on one core: bytes and rows a second, alone and with tokens hashed.
+//! The decoder on text in memory, on one core: bytes and rows a second, alone, with tokens hashed, and prepared for a model.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark ends where it cannot go on")]
 
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
-use prep_decode::hash::Hasher;
-use prep_decode::lines::{Decoder, Limits};
-use prep_decode::{Format, Numbers, Rows, Tokens};
+use manifests::clicks::ClickRows;
+use raw::clicks::hash::Hasher;
+use raw::clicks::lines::{Decoder, Limits};
+use raw::clicks::prepare::Preparation;
+use raw::clicks::{Format, Numbers, Rows, Tokens};
+use schemas::clicks::{Hash, HashFunction, NumericColumn, Sparse};
+use schemas::dataset::Layout;
 
 const FORMAT: Format = Format { separator: b'\t', id: false, label: true };
 const LIMITS: Limits = Limits { bad_max: 1, line_bytes_max: 1 << 18 };
@@ -114,6 +118,36 @@ fn decode_and_hash(bencher: Bencher<'_, '_>) {
         .counter(BytesCount::of_slice(&text))
         .counter(ItemsCount::new(ROWS))
         .bench_local(|| decoder.decode(divan::black_box(&text), FORMAT, LIMITS, &mut rows));
+}
+
+#[divan::bench]
+fn decode_and_prepare(bencher: Bencher<'_, '_>) {
+    let (text, preparation) = (text(), preparation());
+    let (mut decoder, mut rows) = (Decoder::default(), ClickRows::default());
+    decoder.decode(&text, FORMAT, LIMITS, &mut preparation.fill(&mut rows));
+    assert_eq!((rows.len, rows.buckets[25].len()), (ROWS, ROWS));
+    bencher
+        .counter(BytesCount::of_slice(&text))
+        .counter(ItemsCount::new(ROWS))
+        .bench_local(|| decoder.decode(divan::black_box(&text), FORMAT, LIMITS, &mut preparation.fill(&mut rows)));
+}
+
+/// That of sparse rows with a million buckets.
+fn preparation() -> Preparation {
+    let numeric =
+        |i| NumericColumn { name: format!("I{i}"), present: 2, min: Some(-1), max: Some(99), mean: 5.0, sd: 2.0 };
+    let sparse = Sparse {
+        labels: None,
+        numeric: (1..=13).map(numeric).collect(),
+        categorical: Vec::new(),
+        hash: Hash { function: HashFunction::Xxh3, buckets: 1_000_000 },
+        n_features: 1_000_013,
+        scales: None,
+        rows_with_collisions: 0,
+        entries: 0,
+        fitted_on: None,
+    };
+    Preparation::of(&Layout::Sparse(sparse), true).unwrap()
 }
 
 /// The least that any decoder must do: look at every byte.

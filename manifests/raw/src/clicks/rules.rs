@@ -1,24 +1,14 @@
 //! The rules that a row of a click log keeps, and what is said when it does not.
 
-use std::ops::Range;
-
 use schemas::clicks::{N_CATEGORICAL, N_NUMERIC};
 
-use crate::Format;
-use crate::number::Problem;
+use super::Format;
+use super::number::Problem;
+use crate::blocks::LINE_BYTES_MAX;
+use crate::outcome;
 
 /// A row that breaks a rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadRow {
-    /// Its line in the block, from 0.
-    pub line: usize,
-    /// Where it lies in the block, without the end of the line.
-    pub text: Range<usize>,
-    /// Where the field that breaks the rule lies in the row.
-    pub field: Range<usize>,
-    /// The rule.
-    pub rule: Rule,
-}
+pub type BadRow = outcome::BadRow<Rule>;
 
 /// The rule a row breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +57,17 @@ impl Rule {
             Self::NotQuoted => format!("the field `{value}` is in quotes, which Kaggle's csv files do not have"),
             Self::LineLength => format!("the line is longer than {line_bytes_max} bytes"),
         }
+    }
+}
+
+impl outcome::Rule for Rule {
+    type Columns = Format;
+
+    const NOT_BLANK: Self = Self::NotBlank;
+    const LINE_LENGTH: Self = Self::LineLength;
+
+    fn problem(self, field: &[u8], columns: Format) -> String {
+        self.explain(field, columns, LINE_BYTES_MAX)
     }
 }
 

@@ -6,9 +6,13 @@
 
 use super::rules::{Column, RATING_MAX, RATING_MIN, Rule};
 use crate::blocks::LINE_BYTES_MAX;
+use crate::outcome::{self, Outcome};
 
-/// One rating as it stands in the source: user id, item id, stars.
+/// One rating as it stands in the source: user id, item id, stars. [`NO_STARS`] where there is no column for them.
 pub type Rating = (u32, u32, f32);
+
+/// Stands for the stars of a row that has only user and item.
+pub const NO_STARS: f32 = f32::NAN;
 
 /// A [`Rating`] as 12 bytes, little-endian.
 pub type PackedRating = [u8; 12];
@@ -32,6 +36,14 @@ pub fn unpack(bytes: &PackedRating) -> Rating {
     (u32::from_le_bytes(word(0)), u32::from_le_bytes(word(4)), f32::from_le_bytes(word(8)))
 }
 
+/// The rating in `bytes`: user id, item id and, where there is a column for them, stars.
+#[inline]
+#[must_use]
+pub fn unpack_optional(bytes: &PackedRating) -> (u32, u32, Option<f32>) {
+    let (user, item, stars) = unpack(bytes);
+    (user, item, (!stars.is_nan()).then_some(stars))
+}
+
 /// What stands between two columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Separator {
@@ -44,38 +56,35 @@ pub enum Separator {
 }
 
 impl Separator {
+    /// Its characters.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Comma => ",",
+            Self::Colons => "::",
+            Self::Tab => "\t",
+        }
+    }
+
     /// Its bytes.
     #[must_use]
     pub const fn bytes(self) -> &'static [u8] {
-        match self {
-            Self::Comma => b",",
-            Self::Colons => b"::",
-            Self::Tab => b"\t",
-        }
+        self.text().as_bytes()
     }
 }
 
-/// How lines are made of columns: user, item, rating and, when `n_columns` is 4, a timestamp that is not looked at.
+/// How lines are made of columns: user, item, when `n_columns` is 3 or 4 a rating, and when it is 4 a timestamp that is not
+/// looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Columns {
     /// What stands between them.
     pub separator: Separator,
-    /// 3 or 4.
+    /// 2 to 4.
     pub n_columns: usize,
 }
 
-/// A row that breaks a rule, with its place in the block. Offsets are in bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadRow {
-    /// Line in the block, from 0.
-    pub line: usize,
-    /// The line without its end, in the block.
-    pub text: std::ops::Range<usize>,
-    /// The field that breaks the rule, in the line.
-    pub field: std::ops::Range<usize>,
-    /// The rule.
-    pub rule: Rule,
-}
+/// A row that breaks a rule.
+pub type BadRow = outcome::BadRow<Rule>;
 
 /// The rows of a block. Every line is a row, good or bad, but for blank ones at the end.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -89,13 +98,19 @@ pub struct Parsed {
 }
 
 impl Parsed {
+    /// What the block holds besides good rows, moved out.
+    pub fn take_outcome(&mut self) -> Outcome<Rule> {
+        let (lines, trailing_blanks) = (self.lines(), self.trailing_blanks);
+        Outcome { lines, trailing_blanks, bad: std::mem::take(&mut self.bad) }
+    }
+
     fn lines(&self) -> usize {
         self.rows.len() + self.bad.len()
     }
 
     fn settle_blanks(&mut self) {
         for _ in 0..std::mem::take(&mut self.trailing_blanks) {
-            self.bad.push(BadRow { line: self.lines(), text: 0..0, field: 0..0, rule: Rule::NotBlank });
+            self.bad.push(BadRow::blank(self.lines()));
         }
     }
 }
@@ -106,25 +121,28 @@ pub fn parse_block(text: &[u8], columns: Columns, bad_max: usize, parsed: &mut P
     parsed.bad.clear();
     parsed.trailing_blanks = 0;
     match (columns.separator, columns.n_columns) {
-        (Separator::Comma, 3) => parse::<b',', 1, false>(text, columns, bad_max, parsed),
-        (Separator::Comma, _) => parse::<b',', 1, true>(text, columns, bad_max, parsed),
-        (Separator::Tab, 3) => parse::<b'\t', 1, false>(text, columns, bad_max, parsed),
-        (Separator::Tab, _) => parse::<b'\t', 1, true>(text, columns, bad_max, parsed),
-        (Separator::Colons, 3) => parse::<b':', 2, false>(text, columns, bad_max, parsed),
-        (Separator::Colons, _) => parse::<b':', 2, true>(text, columns, bad_max, parsed),
+        (_, 2) => parse(text, columns, bad_max, parsed, |_| None),
+        (Separator::Comma, 3) => parse(text, columns, bad_max, parsed, usual_line::<b',', 1, false>),
+        (Separator::Comma, _) => parse(text, columns, bad_max, parsed, usual_line::<b',', 1, true>),
+        (Separator::Tab, 3) => parse(text, columns, bad_max, parsed, usual_line::<b'\t', 1, false>),
+        (Separator::Tab, _) => parse(text, columns, bad_max, parsed, usual_line::<b'\t', 1, true>),
+        (Separator::Colons, 3) => parse(text, columns, bad_max, parsed, usual_line::<b':', 2, false>),
+        (Separator::Colons, _) => parse(text, columns, bad_max, parsed, usual_line::<b':', 2, true>),
     }
 }
 
-fn parse<const SEPARATOR: u8, const WIDTH: usize, const TIMESTAMP: bool>(
+/// [`parse_block`] with a kernel for the columns.
+fn parse(
     text: &[u8],
     columns: Columns,
     bad_max: usize,
     parsed: &mut Parsed,
+    usual_line: impl Fn(&[u8; WINDOW]) -> Option<(Rating, usize)>,
 ) {
     let mut at = 0;
     while at < text.len() {
         if let Some(window) = text[at..].first_chunk::<WINDOW>()
-            && let Some((rating, len)) = usual_line::<SEPARATOR, WIDTH, TIMESTAMP>(window)
+            && let Some((rating, len)) = usual_line(window)
             && parsed.trailing_blanks == 0
         {
             parsed.rows.push(pack(rating));
@@ -186,13 +204,16 @@ pub fn parse_line(line: &[u8], columns: Columns) -> Result<Rating, (std::ops::Ra
         let text = &line[range.clone()];
         if text.is_empty() { Err((range, Rule::NotEmpty(column))) } else { Ok((range, text)) }
     };
-    for column in Column::ALL {
+    for column in Column::ALL.into_iter().take(columns.n_columns) {
         field(column)?;
     }
     let id = |column: Column| {
         let (range, text) = field(column)?;
         parse_id(text).map_err(|rule| (range, rule(column)))
     };
+    if columns.n_columns == 2 {
+        return Ok((id(Column::User)?, id(Column::Item)?, NO_STARS));
+    }
     let (range, text) = field(Column::Rating)?;
     Ok((id(Column::User)?, id(Column::Item)?, parse_rating(text).map_err(|rule| (range, rule))?))
 }
@@ -316,6 +337,7 @@ mod tests {
     const DAT: Columns = Columns { separator: Separator::Colons, n_columns: 4 };
     const TAB: Columns = Columns { separator: Separator::Tab, n_columns: 4 };
     const CSV3: Columns = Columns { separator: Separator::Comma, n_columns: 3 };
+    const CSV2: Columns = Columns { separator: Separator::Comma, n_columns: 2 };
 
     /// The readable parser alone, line by line.
     fn parse_simply(text: &[u8], columns: Columns) -> Parsed {
@@ -433,11 +455,30 @@ mod tests {
         check("1::2::4::5::6", DAT, "13: 5 columns, expected 4");
         check("1::2::4::5:6", DAT, "1 2 4");
         check("1,2,4.0,5", CSV3, "9: 4 columns, expected 3");
+        check("1,2", CSV2, "1 2 NaN");
+        check("1::2", Columns { n_columns: 2, ..DAT }, "1 2 NaN");
+        check("1", CSV2, "2: 1 column, expected 2");
+        check("1,2,4.0", CSV2, "5: 3 columns, expected 2");
+        check("1,", CSV2, "3: movieId is empty");
+        check("1,-2", CSV2, "3: movieId -2 is negative");
         check("1\t2\t\u{1b}[31m\t5", TAB, "5: rating `\\u{1b}[31m` is not a number");
         let long = format!("1,2,{},5", "9".repeat(LINE_BYTES_MAX));
         check(&long, CSV, &format!("1: the line is longer than {LINE_BYTES_MAX} bytes"));
         let word = "x".repeat(300);
         check(&format!("1,2,{word},5"), CSV, &format!("5: rating `{}...` is not a number", &word[..60]));
+    }
+
+    #[test]
+    fn rows_of_two_columns_have_no_stars() {
+        let mut parsed = Parsed::default();
+        parse_block(b"1,2\r\n\n3,x\n5,6\n\n", CSV2, usize::MAX, &mut parsed);
+        let rows: Vec<_> = parsed.rows.iter().map(unpack_optional).collect();
+        assert_eq!(rows, [(1, 2, None), (5, 6, None)]);
+        assert_eq!(unpack_optional(&pack((1, 2, 0.5))), (1, 2, Some(0.5)));
+        let outcome = parsed.take_outcome();
+        assert_eq!((outcome.lines, outcome.trailing_blanks), (4, 1));
+        let bad: Vec<_> = outcome.bad.iter().map(|bad| (bad.line, bad.rule)).collect();
+        assert_eq!(bad, [(1, Rule::NotBlank), (2, Rule::IdIsWhole(Column::Item))]);
     }
 
     #[test]

@@ -1,68 +1,22 @@
 //! How the rows of a click log are written, by the lines it begins with.
 
-use std::fs::File;
-use std::io::Read as _;
-
-use prep_decode::Format;
-use prep_decode::rules::shortened;
-use prep_query::Kind;
 use schemas::clicks::{N_CATEGORICAL, N_NUMERIC};
 
-use crate::cli::ClickFormat;
-use crate::error::Error;
-use crate::source::Input;
+use super::Format;
+use super::rules::shortened;
+use crate::{Error, TextFormat};
 
 /// What a Parquet file begins with.
-const PARQUET: &[u8] = b"PAR1";
-/// Text in which a header is looked for.
-const HEAD_BYTES: u64 = 1 << 16;
-
-/// How a text is to be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TextFormat {
-    /// Its columns.
-    pub columns: Format,
-    /// Bytes before the first row: a byte order mark and a header.
-    pub skipped_bytes: usize,
-    /// Lines before the first row.
-    pub skipped_lines: u64,
-}
-
-/// The kind of `inputs` if they are tables of other engines: asked for, or seen in the first file. `None` for raw text.
-pub(super) fn kind(inputs: &[Input], asked: ClickFormat) -> Result<Option<Kind>, Error> {
-    let path = match (asked, inputs) {
-        (ClickFormat::Log, _) => return Ok(None),
-        (ClickFormat::Csv, _) => return Ok(Some(Kind::Csv)),
-        (ClickFormat::Parquet, _) => return Ok(Some(Kind::Parquet)),
-        (ClickFormat::Auto, [Input::Path(path), ..]) if path.is_file() => path,
-        (ClickFormat::Auto, _) => return Ok(None),
-    };
-    let place = path.display().to_string();
-    let unreadable = |source| Error::Unreadable { place: place.clone(), source };
-    let mut head = Vec::new();
-    File::open(path).map_err(unreadable)?.take(HEAD_BYTES).read_to_end(&mut head).map_err(unreadable)?;
-    if head.starts_with(PARQUET) {
-        return Ok(Some(Kind::Parquet));
-    }
-    let is_other_csv = recognise(&head, &place).is_err() && names_all_columns(&head);
-    Ok(is_other_csv.then_some(Kind::Csv))
-}
-
-/// Whether the first line is a csv header with every column of a click log in it, in whatever order.
-fn names_all_columns(head: &[u8]) -> bool {
-    let line = head.split(|&b| b == b'\n').next().unwrap_or_default();
-    let line = String::from_utf8_lossy(line).to_ascii_lowercase();
-    let names: Vec<&str> = line.split(',').map(|name| name.trim().trim_matches('"')).collect();
-    column_names().all(|column| names.contains(&column.as_str()))
-}
+pub const PARQUET: &[u8] = b"PAR1";
 
 /// Names of the numbers and tokens, in lower case.
-fn column_names() -> impl Iterator<Item = String> {
+pub fn column_names() -> impl Iterator<Item = String> {
     (1..=N_NUMERIC).map(|i| format!("i{i}")).chain((1..=N_CATEGORICAL).map(|i| format!("c{i}")))
 }
 
 /// The name of the format in the descriptor.
-pub(super) const fn name(columns: Format) -> &'static str {
+#[must_use]
+pub const fn name(columns: Format) -> &'static str {
     match columns.separator {
         b',' => "criteo-csv",
         _ => "criteo-tsv",
@@ -70,7 +24,10 @@ pub(super) const fn name(columns: Format) -> &'static str {
 }
 
 /// The format of the text that begins with `head`; `None` when there is nothing but blank lines.
-pub(super) fn recognise(head: &[u8], place: &str) -> Result<Option<TextFormat>, Error> {
+///
+/// # Errors
+/// [`Error::NotClicks`] at `place`.
+pub fn recognise(head: &[u8], place: &str) -> Result<Option<TextFormat<Format>>, Error> {
     const MARK: &[u8] = b"\xef\xbb\xbf";
     let refused = |problem: String| Error::NotClicks { place: place.to_owned(), problem };
     if let Some(kind) = binary(head) {
