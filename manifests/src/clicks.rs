@@ -11,6 +11,7 @@ use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use parquet::basic::{LogicalType, Repetition, Type as PhysicalType};
+use parquet::column::page::PageReader;
 use parquet::data_type::{FloatType, Int32Type};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
@@ -60,6 +61,16 @@ impl Form {
         if self.is_sparse() { N_CATEGORICAL } else { 0 }
     }
 
+    /// Whether there is such a bucket.
+    fn has(self, bucket: u32) -> bool {
+        self.n_buckets.is_some_and(|n| bucket < n)
+    }
+
+    /// What is wrong with a bucket that there is not.
+    fn beyond(self, bucket: u32) -> String {
+        format!("{bucket}, not below the number of buckets, {}", self.n_buckets.unwrap_or(0))
+    }
+
     /// Names of the columns, in file order.
     #[must_use]
     pub fn columns(self) -> Vec<String> {
@@ -90,6 +101,42 @@ impl ClickRows {
         self.labels.clear();
         self.numbers.iter_mut().for_each(Vec::clear);
         self.buckets.iter_mut().for_each(Vec::clear);
+    }
+}
+
+/// Rows of a click log for training: as [`ClickRows`], but a column of buckets may stay as its file has it.
+#[derive(Debug, Default)]
+pub struct CodedRows {
+    /// How many rows there are.
+    pub len: usize,
+    /// 1 for a click, else 0. Empty when rows have no labels.
+    pub labels: Vec<f32>,
+    /// `I1` to `I13`.
+    pub numbers: [Vec<f32>; N_NUMERIC],
+    /// `C1` to `C26`. Empty when rows are dense.
+    pub buckets: [BucketColumn; N_CATEGORICAL],
+    scratch: Scratch,
+}
+
+/// A column of buckets: the buckets, or places in a dictionary of them.
+#[derive(Debug, Default)]
+pub struct BucketColumn {
+    /// Buckets of the rows. Empty when there are codes.
+    pub buckets: Vec<u32>,
+    /// Buckets that the codes stand for.
+    pub dictionary: Vec<u32>,
+    /// For each row the place of its bucket in the dictionary, or the dictionary's length where nothing is.
+    pub codes: Vec<u16>,
+}
+
+impl BucketColumn {
+    /// Entries of a dictionary that codes have room for, and for one more.
+    const DICTIONARY_MAX: u32 = u16::MAX as u32;
+
+    fn clear(&mut self) {
+        self.buckets.clear();
+        self.dictionary.clear();
+        self.codes.clear();
     }
 }
 
@@ -270,6 +317,20 @@ pub fn decode(form: Form, bytes: Bytes, rows: &mut ClickRows) -> Result<(), Stri
         .unwrap_or_else(|_| Err("not a readable Parquet file: its headers contradict each other".to_owned()))
 }
 
+/// As [`decode`], for training: a column of buckets that is stored with a dictionary stays in that form.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_coded(form: Form, bytes: Bytes, rows: &mut CodedRows) -> Result<(), String> {
+    rows.len = 0;
+    rows.labels.clear();
+    rows.numbers.iter_mut().for_each(Vec::clear);
+    rows.buckets.iter_mut().for_each(BucketColumn::clear);
+    // As in `decode`.
+    catch_unwind(AssertUnwindSafe(|| read_coded(form, bytes, rows)))
+        .unwrap_or_else(|_| Err("not a readable Parquet file: its headers contradict each other".to_owned()))
+}
+
 fn read(form: Form, bytes: Bytes, rows: &mut ClickRows) -> Result<(), String> {
     let file = SerializedFileReader::new(bytes).map_err(unreadable)?;
     let metadata = file.metadata().file_metadata();
@@ -279,33 +340,54 @@ fn read(form: Form, bytes: Bytes, rows: &mut ClickRows) -> Result<(), String> {
     for g in 0..file.num_row_groups() {
         let group = file.get_row_group(g).map_err(unreadable)?;
         let mut columns = Columns { group: &*group, next: 0, scratch: &mut scratch };
-        let finite = |x: u32| f32::from_bits(x).is_finite();
-        let not_finite = |x: u32| format!("{}, not a finite number", f32::from_bits(x));
-        if form.labelled {
-            columns.read(false, &mut rows.labels, finite, not_finite)?;
-        }
-        for out in &mut rows.numbers {
-            columns.read(form.is_sparse(), out, finite, not_finite)?;
-        }
-        let n_buckets = form.n_buckets.unwrap_or(0);
+        columns.read_numbers(form, &mut rows.labels, &mut rows.numbers)?;
         for out in rows.buckets.iter_mut().take(form.categorical()) {
-            let beyond = |b: u32| format!("{b}, not below the number of buckets, {n_buckets}");
-            columns.read(true, out, |b| b < n_buckets, beyond)?;
+            columns.read(true, out, |b| form.has(b), |b| form.beyond(b))?;
         }
     }
     rows.len = n_rows;
-    let holds = |len: usize| len == n_rows;
-    let complete = (!form.labelled || holds(rows.labels.len()))
-        && rows.numbers.iter().all(|out| holds(out.len()))
-        && rows.buckets.iter().take(form.categorical()).all(|out| holds(out.len()));
-    if !complete {
+    let buckets = rows.buckets.iter().take(form.categorical()).map(Vec::len);
+    check_read(form, n_rows, &rows.labels, rows.numbers.iter().map(Vec::len).chain(buckets))
+}
+
+fn read_coded(form: Form, bytes: Bytes, rows: &mut CodedRows) -> Result<(), String> {
+    let file = SerializedFileReader::new(bytes).map_err(unreadable)?;
+    let metadata = file.metadata().file_metadata();
+    check_columns(form, metadata.schema_descr())?;
+    let n_rows = usize::try_from(metadata.num_rows()).map_err(|e| e.to_string())?;
+    let whole = file.num_row_groups() == 1;
+    for g in 0..file.num_row_groups() {
+        let group = file.get_row_group(g).map_err(unreadable)?;
+        let mut columns = Columns { group: &*group, next: 0, scratch: &mut rows.scratch };
+        columns.read_numbers(form, &mut rows.labels, &mut rows.numbers)?;
+        for out in rows.buckets.iter_mut().take(form.categorical()) {
+            if whole {
+                columns.read_coded(out, |b| form.has(b), |b| form.beyond(b))?;
+            } else {
+                columns.read(true, &mut out.buckets, |b| form.has(b), |b| form.beyond(b))?;
+            }
+        }
+    }
+    rows.len = n_rows;
+    let buckets = rows.buckets.iter().take(form.categorical()).map(|column| column.buckets.len() + column.codes.len());
+    check_read(form, n_rows, &rows.labels, rows.numbers.iter().map(Vec::len).chain(buckets))
+}
+
+/// Checks that all columns, of these lengths, were read to their end, and that labels are labels.
+fn check_read(
+    form: Form,
+    n_rows: usize,
+    labels: &[f32],
+    mut lengths: impl Iterator<Item = usize>,
+) -> Result<(), String> {
+    if (form.labelled && labels.len() != n_rows) || lengths.any(|len| len != n_rows) {
         return Err(format!("the footer promises {n_rows} rows, the columns do not hold them"));
     }
-    if rows.labels.iter().fold(true, |fits, &x| fits & ((x == 0.0) | (x == 1.0))) {
+    if labels.iter().fold(true, |fits, &x| fits & ((x == 0.0) | (x == 1.0))) {
         return Ok(());
     }
-    let row = rows.labels.iter().position(|&x| x != 0.0 && x != 1.0).expect("a label is neither");
-    Err(format!("row {row}: the label {} is neither 0 nor 1", rows.labels[row]))
+    let row = labels.iter().position(|&x| x != 0.0 && x != 1.0).expect("a label is neither");
+    Err(format!("row {row}: the label {} is neither 0 nor 1", labels[row]))
 }
 
 fn unreadable(error: ParquetError) -> String {
@@ -320,6 +402,21 @@ struct Columns<'a> {
 }
 
 impl Columns<'_> {
+    /// Appends labels and numbers.
+    fn read_numbers(
+        &mut self,
+        form: Form,
+        labels: &mut Vec<f32>,
+        numbers: &mut [Vec<f32>; N_NUMERIC],
+    ) -> Result<(), String> {
+        let finite = |x: u32| f32::from_bits(x).is_finite();
+        let not_finite = |x: u32| format!("{}, not a finite number", f32::from_bits(x));
+        if form.labelled {
+            self.read(false, labels, finite, not_finite)?;
+        }
+        numbers.iter_mut().try_for_each(|out| self.read(form.is_sparse(), out, finite, not_finite))
+    }
+
     /// Appends the cells of the next column, whose values must be `allowed`; `problem` says why one is not.
     fn read<C: Cell>(
         &mut self,
@@ -328,21 +425,45 @@ impl Columns<'_> {
         allowed: impl Fn(u32) -> bool,
         problem: impl Fn(u32) -> String,
     ) -> Result<(), String> {
+        let (pages, name, n_rows) = self.next()?;
+        read::column(pages, optional, n_rows, self.scratch, out, |values| refused(&name, values, &allowed, &problem))
+    }
+
+    /// As [`Columns::read`], of buckets that may stay in the form of their dictionary.
+    fn read_coded(
+        &mut self,
+        out: &mut BucketColumn,
+        allowed: impl Fn(u32) -> bool,
+        problem: impl Fn(u32) -> String,
+    ) -> Result<(), String> {
+        let (pages, name, n_rows) = self.next()?;
+        read::bucket_column(pages, n_rows, self.scratch, out, |values| refused(&name, values, &allowed, &problem))
+    }
+
+    /// Pages, name and rows of the next column.
+    fn next(&mut self) -> Result<(Box<dyn PageReader>, String, usize), String> {
         let metadata = self.group.metadata();
         let n_rows = usize::try_from(metadata.num_rows()).map_err(|e| e.to_string())?;
         let pages = self.group.get_column_page_reader(self.next).map_err(unreadable)?;
-        let name = |index| metadata.column(index).column_descr().name();
-        let index = self.next;
+        let name = metadata.column(self.next).column_descr().name().to_owned();
         self.next += 1;
-        read::column(pages, optional, n_rows, self.scratch, out, |values| {
-            // Without an early way out, so that it is done many values at a time; which one it is matters only if there is one.
-            if values.iter().fold(true, |all, &bits| all & allowed(bits)) {
-                return None;
-            }
-            let value = values.iter().position(|&bits| !allowed(bits)).expect("one is not allowed");
-            Some((value, format!("{} is {}", name(index), problem(values[value]))))
-        })
+        Ok((pages, name, n_rows))
     }
+}
+
+/// The first of `values` of the column `name` that is not `allowed`, and why.
+fn refused(
+    name: &str,
+    values: &[u32],
+    allowed: &impl Fn(u32) -> bool,
+    problem: &impl Fn(u32) -> String,
+) -> Option<(usize, String)> {
+    // Without an early way out, so that it is done many values at a time; which one it is matters only if there is one.
+    if values.iter().fold(true, |all, &bits| all & allowed(bits)) {
+        return None;
+    }
+    let value = values.iter().position(|&bits| !allowed(bits)).expect("one is not allowed");
+    Some((value, format!("{name} is {}", problem(values[value]))))
 }
 
 fn check_columns(form: Form, schema: &SchemaDescriptor) -> Result<(), String> {

@@ -8,15 +8,16 @@ use bytes::Bytes;
 use parquet::basic::Encoding;
 use parquet::column::page::{Page, PageReader};
 
-use super::Cell;
+use super::{BucketColumn, Cell};
 
 /// Buffers that one column after the other is decoded with.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Scratch {
     dictionary: Vec<u32>,
     /// One for each cell of a page that is there, zero for one that is not. Empty when all of them are.
     levels: Vec<u8>,
     values: Vec<u32>,
+    codes: Vec<u16>,
 }
 
 /// Appends the cells of a column of `n_rows` rows to `out`.
@@ -31,10 +32,60 @@ pub(super) fn column<C: Cell>(
     out: &mut Vec<C>,
     refused: impl Fn(&[u32]) -> Option<(usize, String)>,
 ) -> Result<(), String> {
+    column_of(&mut || pages.get_next_page().map_err(super::unreadable), optional, n_rows, scratch, out, refused)
+}
+
+/// As [`column`], of an optional column that may be left in the form of its dictionary, in which a kernel has fewer places to go
+/// to. `out` must be empty.
+pub(super) fn bucket_column(
+    mut pages: Box<dyn PageReader>,
+    n_rows: usize,
+    scratch: &mut Scratch,
+    out: &mut BucketColumn,
+    refused: impl Fn(&[u32]) -> Option<(usize, String)>,
+) -> Result<(), String> {
+    let mut next = || pages.get_next_page().map_err(super::unreadable);
+    let mut first = next()?;
+    if let Some(Page::DictionaryPage { buf, num_values, .. }) = &first
+        && *num_values <= BucketColumn::DICTIONARY_MAX
+    {
+        plain(buf, *num_values as usize, &mut out.dictionary)?;
+        let mut second = next()?;
+        if let Some(Page::DataPage { buf, num_values, encoding, def_level_encoding, .. }) = &second
+            && *num_values as usize == n_rows
+            && matches!(encoding, Encoding::RLE_DICTIONARY | Encoding::PLAIN_DICTIONARY)
+        {
+            if let Some((_, problem)) = refused(&out.dictionary) {
+                return Err(format!("in the dictionary: {problem}"));
+            }
+            return scratch.read_codes(buf, n_rows, *def_level_encoding, out);
+        }
+        out.dictionary.clear();
+        let mut taken = || first.take().or_else(|| second.take()).map_or_else(&mut next, |page| Ok(Some(page)));
+        return column_of(&mut taken, true, n_rows, scratch, &mut out.buckets, refused);
+    }
+    column_of(
+        &mut || first.take().map_or_else(&mut next, |page| Ok(Some(page))),
+        true,
+        n_rows,
+        scratch,
+        &mut out.buckets,
+        refused,
+    )
+}
+
+fn column_of<C: Cell>(
+    next: &mut impl FnMut() -> Result<Option<Page>, String>,
+    optional: bool,
+    n_rows: usize,
+    scratch: &mut Scratch,
+    out: &mut Vec<C>,
+    refused: impl Fn(&[u32]) -> Option<(usize, String)>,
+) -> Result<(), String> {
     let end = out.len() + n_rows;
     let mut has_dictionary = false;
     while out.len() < end {
-        let Some(page) = pages.get_next_page().map_err(super::unreadable)? else { return Ok(()) };
+        let Some(page) = next()? else { return Ok(()) };
         let (body, count, encoding, level_encoding) = match page {
             Page::DictionaryPage { buf, num_values, .. } => {
                 scratch.dictionary.clear();
@@ -65,7 +116,8 @@ pub(super) fn column<C: Cell>(
         if is_whole {
             out.extend(scratch.values.iter().map(|&bits| C::from_bits(bits)));
         } else {
-            spread(&mut scratch.values, &scratch.levels, out);
+            scratch.values.push(0);
+            spread(&scratch.values, &scratch.levels, C::MISSING, C::from_bits, out);
         }
     }
     Ok(())
@@ -77,15 +129,14 @@ fn row_of(value: usize, levels: &[u8]) -> usize {
     rows.nth(value).unwrap_or(value)
 }
 
-/// Appends the values where their levels say, and missing cells between them.
-fn spread<C: Cell>(values: &mut Vec<u32>, levels: &[u8], out: &mut Vec<C>) {
-    // So that there is a next value behind the last one too, and no branch on the level, which nobody can foresee.
-    values.push(0);
+/// Appends the values where their levels say, and `missing` between them. One value more must follow, so that there is a next
+/// one behind the last too, and no branch on the level, which nobody can foresee.
+fn spread<V: Copy, C: Copy>(values: &[V], levels: &[u8], missing: C, cell: impl Fn(V) -> C, out: &mut Vec<C>) {
     let mut next = 0;
     out.extend(levels.iter().map(|&level| {
-        let value = C::from_bits(values[next]);
+        let value = cell(values[next]);
         next += usize::from(level);
-        if level == 0 { C::MISSING } else { value }
+        if level == 0 { missing } else { value }
     }));
 }
 
@@ -127,6 +178,39 @@ impl Scratch {
         Ok(body.slice(4 + size..))
     }
 
+    /// Reads a page of `count` cells as places in `out`'s dictionary.
+    fn read_codes(
+        &mut self,
+        body: &Bytes,
+        count: usize,
+        level_encoding: Encoding,
+        out: &mut BucketColumn,
+    ) -> Result<(), String> {
+        let input = self.read_levels(body, count, level_encoding)?;
+        let present = self.levels.iter().map(|&level| usize::from(level)).sum();
+        let missing = out.dictionary.len() as u16;
+        let mut beyond = 0;
+        let code = |index: u32| {
+            beyond = beyond.max(index);
+            index as u16
+        };
+        if self.levels.is_empty() {
+            indices(&input, count, &mut out.codes, code)?;
+        } else if present > 0 {
+            self.codes.clear();
+            indices(&input, present, &mut self.codes, code)?;
+            self.codes.push(0);
+            spread(&self.codes, &self.levels, missing, |code| code, &mut out.codes);
+        } else {
+            out.codes.resize(count, missing);
+        }
+        let some = self.levels.is_empty() || present > 0;
+        if some && count > 0 && beyond as usize >= out.dictionary.len() {
+            return Err(unknown_index());
+        }
+        Ok(())
+    }
+
     /// Reads `count` values.
     fn read_values(
         &mut self,
@@ -148,40 +232,55 @@ impl Scratch {
         }
     }
 
-    fn look_up(&mut self, mut input: &[u8], count: usize) -> Result<(), String> {
-        let width = u32::from(*input.split_off_first().ok_or_else(short)?);
-        if width > u32::BITS {
-            return Err(format!("its indices have {width} bits"));
-        }
+    fn look_up(&mut self, input: &[u8], count: usize) -> Result<(), String> {
         let dictionary = &self.dictionary[..];
         let mut unknown = false;
-        let mut value_at = |index: u32| {
+        let value_at = |index: u32| {
             dictionary.get(index as usize).copied().unwrap_or_else(|| {
                 unknown = true;
                 0
             })
         };
-        while self.values.len() < count {
-            let left = count - self.values.len();
-            let header = varint(&mut input)?;
-            let length = (header >> 1) as usize;
-            if header & 1 == 0 {
-                let bytes = input.split_off(..width.div_ceil(8) as usize).ok_or_else(short)?;
-                let index = bytes.iter().rev().fold(0, |index, &byte| (index << 8) | u32::from(byte));
-                self.values.resize(self.values.len() + length.min(left), value_at(index));
-            } else {
-                let size = length.saturating_mul(width as usize).min(input.len());
-                let packed = input.split_off(..size).ok_or_else(short)?;
-                let held = if width == 0 { left } else { 8 * size / width as usize };
-                let taken = left.min(held).min(length.saturating_mul(8));
-                if taken == 0 {
-                    return Err(short());
-                }
-                unpack(packed, width, taken, &mut self.values, &mut value_at);
-            }
-        }
-        if unknown { Err("an index is not in the dictionary".to_owned()) } else { Ok(()) }
+        indices(input, count, &mut self.values, value_at)?;
+        if unknown { Err(unknown_index()) } else { Ok(()) }
     }
+}
+
+/// Appends what `see` makes of `count` places in a dictionary to `out`, which is empty.
+fn indices<T: Copy>(
+    mut input: &[u8],
+    count: usize,
+    out: &mut Vec<T>,
+    mut see: impl FnMut(u32) -> T,
+) -> Result<(), String> {
+    let width = u32::from(*input.split_off_first().ok_or_else(short)?);
+    if width > u32::BITS {
+        return Err(format!("its indices have {width} bits"));
+    }
+    while out.len() < count {
+        let left = count - out.len();
+        let header = varint(&mut input)?;
+        let length = (header >> 1) as usize;
+        if header & 1 == 0 {
+            let bytes = input.split_off(..width.div_ceil(8) as usize).ok_or_else(short)?;
+            let index = bytes.iter().rev().fold(0, |index, &byte| (index << 8) | u32::from(byte));
+            out.resize(out.len() + length.min(left), see(index));
+        } else {
+            let size = length.saturating_mul(width as usize).min(input.len());
+            let packed = input.split_off(..size).ok_or_else(short)?;
+            let held = if width == 0 { left } else { 8 * size / width as usize };
+            let taken = left.min(held).min(length.saturating_mul(8));
+            if taken == 0 {
+                return Err(short());
+            }
+            unpack(packed, width, taken, out, &mut see);
+        }
+    }
+    Ok(())
+}
+
+fn unknown_index() -> String {
+    "an index is not in the dictionary".to_owned()
 }
 
 fn short() -> String {
@@ -214,7 +313,7 @@ fn plain(input: &[u8], count: usize, out: &mut Vec<u32>) -> Result<(), String> {
 
 /// Appends what `see` makes of `count` numbers of `width` bits, as far as `packed` goes.
 #[inline]
-fn unpack(packed: &[u8], width: u32, count: usize, out: &mut Vec<u32>, mut see: impl FnMut(u32) -> u32) {
+fn unpack<T>(packed: &[u8], width: u32, count: usize, out: &mut Vec<T>, mut see: impl FnMut(u32) -> T) {
     let mask = if width == 0 { 0 } else { u32::MAX >> (u32::BITS - width) };
     let width = width as usize;
     // A number is cut out of the eight bytes from its first one on; the last ones have fewer behind them.

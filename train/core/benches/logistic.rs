@@ -9,7 +9,7 @@ use train_core::lanes::Simd;
 use train_core::logistic::adam::{self, Adam, Part, apply};
 use train_core::logistic::gradient::{Gradient, Scratch, gradient, loss, outputs, probabilities};
 use train_core::logistic::weights::{BLOCK, Block, Effects, floats, start};
-use train_core::logistic::{Clicks, N_NUMBERS, Space};
+use train_core::logistic::{Buckets, Clicks, N_NUMBERS, Space};
 use train_core::quality::Tally;
 
 const ROWS: usize = 6250;
@@ -28,12 +28,38 @@ fn main() {
 struct Rows {
     labels: Vec<f32>,
     numbers: [Vec<f32>; N_NUMBERS],
-    buckets: Vec<Vec<u32>>,
+    buckets: Vec<Column>,
+}
+
+/// A column as `shard` stores it: with a dictionary if that is small.
+struct Column {
+    buckets: Vec<u32>,
+    dictionary: Vec<u32>,
+    codes: Vec<u16>,
+}
+
+impl Column {
+    const DICTIONARY_MAX: usize = 2000;
+
+    fn new(buckets: Vec<u32>) -> Self {
+        let mut dictionary: Vec<u32> = buckets.iter().copied().filter(|&bucket| bucket != u32::MAX).collect();
+        dictionary.sort_unstable();
+        dictionary.dedup();
+        let code = |bucket| dictionary.binary_search(bucket).unwrap_or(dictionary.len()) as u16;
+        let codes = if dictionary.len() > Self::DICTIONARY_MAX { vec![] } else { buckets.iter().map(code).collect() };
+        Self { buckets, dictionary, codes }
+    }
+
+    fn view(&self) -> Buckets<'_> {
+        let Self { buckets, dictionary, codes } = self;
+        if codes.is_empty() { Buckets::Plain(buckets) } else { Buckets::Coded { dictionary, codes } }
+    }
 }
 
 impl Rows {
-    fn clicks(&self) -> Clicks<'_> {
-        Clicks { labels: &self.labels, numbers: &self.numbers, buckets: &self.buckets }
+    fn with<T>(&self, see: impl FnOnce(&Clicks<'_>) -> T) -> T {
+        let buckets: Vec<_> = self.buckets.iter().map(Column::view).collect();
+        see(&Clicks { labels: &self.labels, numbers: &self.numbers, buckets: &buckets })
     }
 }
 
@@ -50,7 +76,7 @@ fn rows(seed: u64, dense: bool) -> Rows {
         let rank = f64::from(tokens).powf(stream.unit()) as u64;
         ((rank * 26 + column as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20) as u32 % BUCKETS
     };
-    let column = |(j, &tokens): (usize, &u32)| (0..ROWS).map(|_| bucket(j, tokens)).collect();
+    let column = |(j, &tokens): (usize, &u32)| Column::new((0..ROWS).map(|_| bucket(j, tokens)).collect());
     let buckets = if dense { vec![] } else { TOKENS.iter().enumerate().map(column).collect() };
     let mut stream = Stream::new(seed, "labels");
     Rows { labels: (0..ROWS).map(|_| f32::from(u8::from(stream.below(4) == 0))).collect(), numbers, buckets }
@@ -67,8 +93,9 @@ fn blocks(space: &Space, batches: &[Rows]) -> Vec<Block<'static>> {
     for step in 0..4 {
         let mut out = Gradient::default();
         let effects: Vec<&[f32; BLOCK]> = blocks.iter().map(Block::effects).collect();
-        let batch = batches[step as usize % batches.len()].clicks();
-        gradient(Simd::detect(), space, Effects::new(&effects), &batch, &mut scratch, &mut out);
+        batches[step as usize % batches.len()].with(|batch| {
+            gradient(Simd::detect(), space, Effects::new(&effects), batch, &mut scratch, &mut out);
+        });
         let parts = [Part { weight: 1.0 / ROWS as f32, gradient: &out }];
         for block in &mut blocks {
             apply(Simd::detect(), space, ADAM, 0.0075, step, &parts, block, &mut adam_scratch);
@@ -104,7 +131,7 @@ fn forward(bencher: Bencher<'_, '_>, Case { dense, simd }: Case) {
     let (mut scratch, mut i) = (Scratch::default(), 0);
     bencher.counter(ItemsCount::new(ROWS)).bench_local(|| {
         i = (i + 1) % BATCHES;
-        outputs(simd, &space, Effects::new(&effects), &batches[i].clicks(), &mut scratch).len()
+        batches[i].with(|batch| outputs(simd, &space, Effects::new(&effects), batch, &mut scratch).len())
     });
 }
 
@@ -116,7 +143,7 @@ fn forward_and_backward(bencher: Bencher<'_, '_>, Case { dense, simd }: Case) {
     let (mut scratch, mut out, mut i) = (Scratch::default(), Gradient::default(), 0);
     bencher.counter(ItemsCount::new(ROWS)).bench_local(|| {
         i = (i + 1) % BATCHES;
-        gradient(simd, &space, Effects::new(&effects), &batches[i].clicks(), &mut scratch, &mut out);
+        batches[i].with(|batch| gradient(simd, &space, Effects::new(&effects), batch, &mut scratch, &mut out));
     });
 }
 
@@ -145,7 +172,7 @@ fn adam_step_of_two(bencher: Bencher<'_, '_>, simd: Simd) {
         let effects: Vec<&[f32; BLOCK]> = blocks.iter().map(Block::effects).collect();
         let one = |batch: &Rows| {
             let mut out = Gradient::default();
-            gradient(simd, &space, Effects::new(&effects), &batch.clicks(), &mut scratch, &mut out);
+            batch.with(|batch| gradient(simd, &space, Effects::new(&effects), batch, &mut scratch, &mut out));
             out
         };
         batches.iter().map(one).collect()

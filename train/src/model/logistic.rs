@@ -3,7 +3,7 @@
 use std::sync::{Arc, RwLock};
 
 use bytes::Bytes;
-use manifests::clicks::{self, ClickRows, Form};
+use manifests::clicks::{self, BucketColumn, CodedRows, Form};
 use schemas::clicks::N_CATEGORICAL;
 use schemas::message::Scores;
 use schemas::report::{LogisticSettings, LrDecay, Reduce};
@@ -11,7 +11,7 @@ use train_core::lanes::Simd;
 use train_core::logistic::adam::{self, Adam, Part, apply};
 use train_core::logistic::gradient::{self, Gradient, gradient, loss, outputs, probabilities};
 use train_core::logistic::weights::{BLOCK, Block, Effects, Weights, floats, start};
-use train_core::logistic::{Clicks, Space};
+use train_core::logistic::{Buckets, Clicks, Space};
 use train_core::order::Schedule;
 use train_core::quality::Tally;
 
@@ -37,11 +37,14 @@ pub struct Scratch {
     tally: Option<Tally>,
 }
 
-/// The rows as the kernels see them.
-#[must_use]
-pub fn clicks(rows: &ClickRows) -> Clicks<'_> {
-    let n_columns = if rows.buckets[0].is_empty() { 0 } else { N_CATEGORICAL };
-    Clicks { labels: &rows.labels, numbers: &rows.numbers, buckets: &rows.buckets[..n_columns] }
+/// Gives `see` the rows as the kernels want them.
+fn with_clicks<T>(form: Form, rows: &CodedRows, see: impl FnOnce(&Clicks<'_>) -> T) -> T {
+    let buckets = rows.buckets.each_ref().map(|column| {
+        let BucketColumn { buckets, dictionary, codes } = column;
+        if codes.is_empty() { Buckets::Plain(buckets) } else { Buckets::Coded { dictionary, codes } }
+    });
+    let n_columns = if form.is_sparse() { N_CATEGORICAL } else { 0 };
+    see(&Clicks { labels: &rows.labels, numbers: &rows.numbers, buckets: &buckets[..n_columns] })
 }
 
 impl<'m> Replica<'m> {
@@ -89,20 +92,22 @@ impl<'m> Replica<'m> {
 }
 
 impl Model for Replica<'_> {
-    type Batch = ClickRows;
+    type Batch = CodedRows;
     type Decoder = ();
     type Gradient = Gradient;
     type Scratch = Scratch;
     type Saved = Weights;
 
-    fn decode(&self, bytes: Bytes, (): &mut (), batch: &mut ClickRows) -> Result<u64, String> {
-        clicks::decode(self.form, bytes, batch)?;
+    fn decode(&self, bytes: Bytes, (): &mut (), batch: &mut CodedRows) -> Result<u64, String> {
+        clicks::decode_coded(self.form, bytes, batch)?;
         Ok(batch.len as u64)
     }
 
-    fn gradient(&self, step: u32, batch: &ClickRows, scratch: &mut Scratch, out: &mut Gradient) -> Loss {
-        self.read(step, |effects| {
-            gradient(self.simd, &self.space, effects, &clicks(batch), &mut scratch.gradient, out);
+    fn gradient(&self, step: u32, batch: &CodedRows, scratch: &mut Scratch, out: &mut Gradient) -> Loss {
+        with_clicks(self.form, batch, |clicks| {
+            self.read(step, |effects| {
+                gradient(self.simd, &self.space, effects, clicks, &mut scratch.gradient, out);
+            });
         });
         Loss { sum: out.loss_sum, rows: u64::from(out.rows) }
     }
@@ -124,9 +129,11 @@ impl Model for Replica<'_> {
         });
     }
 
-    fn measure(&self, steps: u32, batch: &ClickRows, scratch: &mut Scratch) -> Loss {
+    fn measure(&self, steps: u32, batch: &CodedRows, scratch: &mut Scratch) -> Loss {
         let Scratch { gradient, probabilities: p, tally, .. } = scratch;
-        let outputs = self.read(steps, |effects| outputs(self.simd, &self.space, effects, &clicks(batch), gradient));
+        let outputs = with_clicks(self.form, batch, |clicks| {
+            self.read(steps, |effects| outputs(self.simd, &self.space, effects, clicks, gradient))
+        });
         p.clear();
         p.extend_from_slice(outputs);
         probabilities(self.simd, p);

@@ -4,7 +4,7 @@
 //! here is the *sum* over the rows; the mean is taken when a step is reduced.
 
 use super::weights::Effects;
-use super::{Clicks, N_NUMBERS, Space};
+use super::{Buckets, Clicks, N_NUMBERS, Space};
 use crate::float::{exp_of_negative, ln_1p};
 use crate::lanes::{LANES, Lane, Simd, dispatch, tree};
 
@@ -30,12 +30,14 @@ pub struct Scratch {
     sums: Vec<f32>,
     /// One bit a bucket: whether it was hit. All 0 between two batches.
     hit: Vec<u64>,
+    /// For each entry of a dictionary what it adds to the output; or, twice, the sum of the errors of its hits.
+    entries: Vec<f32>,
 }
 
 /// Computes the gradient of `batch` at `effects` into `out`, whose buffers are used again.
 ///
 /// # Shapes
-/// `batch` has labels. Its buckets are below those of `space`, or `u32::MAX`; `effects` are those of `space`.
+/// `batch` has labels. Its buckets are below those of `space`, or missing; `effects` are those of `space`.
 ///
 /// # Numerics
 /// Sums over rows run in eight partial sums for numbers, in the order of columns and rows for buckets; the loss is summed in f64.
@@ -111,8 +113,21 @@ fn outputs_of(simd: Simd, space: &Space, effects: Effects<'_>, batch: &Clicks<'_
     let outputs = &mut scratch.rows.as_flattened_mut()[..n_rows];
     for column in batch.buckets {
         assert!(column.len() == n_rows, "columns are as long as the rows are many");
-        for (output, &bucket) in outputs.iter_mut().zip(column) {
-            *output += effects.at(N_NUMBERS + (bucket as usize).min(missing));
+        match *column {
+            Buckets::Plain(buckets) => {
+                for (output, &bucket) in outputs.iter_mut().zip(buckets) {
+                    *output += effects.at(N_NUMBERS + (bucket as usize).min(missing));
+                }
+            }
+            Buckets::Coded { dictionary, codes } => {
+                let entries = &mut scratch.entries;
+                entries.clear();
+                entries.extend(dictionary.iter().map(|&bucket| effects.at(N_NUMBERS + bucket as usize)));
+                entries.push(0.0);
+                for (output, &code) in outputs.iter_mut().zip(codes) {
+                    *output += entries[code as usize];
+                }
+            }
         }
     }
 }
@@ -121,16 +136,26 @@ fn sum_by_bucket(space: &Space, batch: &Clicks<'_>, scratch: &mut Scratch, out: 
     if batch.buckets.is_empty() {
         return;
     }
-    let Scratch { rows, sums, hit } = scratch;
+    let Scratch { rows, sums, hit, entries } = scratch;
     let missing = space.missing_bucket();
     sums.resize(missing + 1, 0.0);
     hit.resize(missing / 64 + 1, 0);
     let errors = &rows.as_flattened()[..batch.n_rows()];
+    let mut add = |bucket: usize, error: f32| {
+        sums[bucket] += error;
+        hit[bucket / 64] |= 1 << (bucket % 64);
+    };
     for column in batch.buckets {
-        for (&error, &bucket) in errors.iter().zip(column) {
-            let bucket = (bucket as usize).min(missing);
-            sums[bucket] += error;
-            hit[bucket / 64] |= 1 << (bucket % 64);
+        match *column {
+            Buckets::Plain(buckets) => {
+                errors.iter().zip(buckets).for_each(|(&error, &bucket)| add((bucket as usize).min(missing), error));
+            }
+            Buckets::Coded { dictionary, codes } => {
+                let (even, odd) = sum_by_code(errors, codes, dictionary.len(), entries);
+                for ((&bucket, even), odd) in dictionary.iter().zip(even).zip(odd) {
+                    add(bucket as usize, even + odd);
+                }
+            }
         }
     }
     sums[missing] = 0.0;
@@ -147,6 +172,28 @@ fn sum_by_bucket(space: &Space, batch: &Clicks<'_>, scratch: &mut Scratch, out: 
             left &= left - 1;
         }
     }
+}
+
+/// For each entry of a dictionary the sum of the errors of its hits, of even rows and of odd ones: a sum need not wait for the one of
+/// the row before, which often has the same code.
+fn sum_by_code<'e>(
+    errors: &[f32],
+    codes: &[u16],
+    n_entries: usize,
+    entries: &'e mut Vec<f32>,
+) -> (&'e [f32], &'e [f32]) {
+    entries.clear();
+    entries.resize(2 * (n_entries + 1), 0.0);
+    let (even, odd) = entries.split_at_mut(n_entries + 1);
+    let ((errors, error), (codes, code)) = (errors.as_chunks::<2>(), codes.as_chunks::<2>());
+    for (errors, codes) in errors.iter().zip(codes) {
+        even[codes[0] as usize] += errors[0];
+        odd[codes[1] as usize] += errors[1];
+    }
+    for (error, &code) in error.iter().zip(code) {
+        even[code as usize] += error;
+    }
+    (&*even, &*odd)
 }
 
 dispatch! {

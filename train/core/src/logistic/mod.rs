@@ -77,8 +77,31 @@ pub struct Clicks<'a> {
     pub labels: &'a [f32],
     /// The numbers, shape `(13, n_rows)`; NaN where there is none.
     pub numbers: &'a [Vec<f32>; N_NUMBERS],
-    /// The buckets, shape `(26, n_rows)`, or none for dense rows; `u32::MAX` where there is none.
-    pub buckets: &'a [Vec<u32>],
+    /// The columns of buckets, or none for dense rows.
+    pub buckets: &'a [Buckets<'a>],
+}
+
+/// A column of buckets, shape `(n_rows,)`.
+#[derive(Clone, Copy, Debug)]
+pub enum Buckets<'a> {
+    /// The buckets; `u32::MAX` where there is none.
+    Plain(&'a [u32]),
+    /// Places in a dictionary; its length where there is no bucket.
+    Coded {
+        /// The buckets that the codes stand for.
+        dictionary: &'a [u32],
+        /// For each row the place of its bucket.
+        codes: &'a [u16],
+    },
+}
+
+impl Buckets<'_> {
+    const fn len(&self) -> usize {
+        match self {
+            Self::Plain(buckets) => buckets.len(),
+            Self::Coded { codes, .. } => codes.len(),
+        }
+    }
 }
 
 impl Clicks<'_> {
