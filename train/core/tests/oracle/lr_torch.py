@@ -8,13 +8,13 @@ usage: python3 lr_torch.py > lr_torch.json        (made with torch 2.15.0, numpy
      cases: [{name, data, settings, epoch: [[batches of a step]], losses, weights_after: {"1", "10", "50", "200": {intercept,
               numeric, buckets}}, in_f32: {loss, weight}}]}
 
-Numbers are to be read as float32; null is missing. Dense data has no buckets. Step s, from 0, takes the batches `epoch[s %
-len(epoch)]`, and its epoch is s // len(epoch); with the decay `sqrt-epoch` the learning rate of epoch e is lr / sqrt(e + 1).
-`losses` are the mean log losses, in nats and without penalty, over the rows of each step before its update. Weights are zero
-at the start; of buckets those that are not zero are listed, as [bucket, weight]. The penalty is Adam's weight_decay, the intercept
-without it: l2 * weight is added to the reduced gradient, for all features in every step. `mean` divides by the step's rows, `sum` adds
-the batches' mean gradients. A hit on a bucket is worth 1 / its scale, or 1. `in_f32` is how far the same run in float32 goes from the figures here: the
-largest difference of a loss and of a weight.
+Numbers are to be read as float32; null is missing. Dense data has no buckets. Step s, from 0, takes the batches
+`epoch[s % len(epoch)]`, and its epoch is s // len(epoch); with the decay `sqrt-epoch` the learning rate of epoch e is
+lr / sqrt(e + 1). `losses` are the mean log losses, in nats and without penalty, over the rows of each step before its update.
+Weights are zero at the start; of buckets those that are not zero are listed, as [bucket, weight]. A hit on a bucket is worth
+1 / its scale, or 1. `mean` divides by the step's rows, `sum` adds the batches' mean gradients. The penalty is Adam's
+weight_decay, without the intercept: l2 * weight is added to the reduced gradient, for all features in every step. `in_f32` is
+how far the same run in float32 goes from the figures here: the largest difference of a loss and of a weight.
 """
 import json
 import sys
