@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
 """Logistic regression on click logs by other tools, for `clicks.py`. Each command prints one line of JSON.
 
-usage: clicks_rivals.py torch PREPARED [--threads 2] [--max-epochs 2] [--batch 6250] [--step-batches 1] [--learning-rate .0075]
+usage: clicks_rivals.py torch ROWS [--threads 2] [--max-epochs 2] [--batch 6250] [--step-batches 1] [--learning-rate .0075]
                               [--l2 0] [--lr-decay none|sqrt-epoch]
-       clicks_rivals.py sgd PREPARED [--max-epochs 2] [--learning-rate .003] [--l2 0]    scikit-learn, sparse or dense rows
-       clicks_rivals.py vw-text PREPARED PREFIX                                          PREFIX.train and PREFIX.test for the next
+       clicks_rivals.py sgd ROWS [--max-epochs 2] [--learning-rate .003] [--l2 0]    scikit-learn, sparse or dense rows
+       clicks_rivals.py vw-text ROWS PREFIX                                          PREFIX.train and PREFIX.test for the next
        clicks_rivals.py vw PREFIX [--max-epochs 1] [--learning-rate .25] [--l2 0]        Vowpal Wabbit; one pass over text is its best
 
-PREPARED is what `prep criteo --holdout F` wrote: the same features, with the same values, as `train` gets. `torch` is its fastest
-form that was found: all rows in memory, index_select with 32-bit indices a mini-batch (it beats gather, take and EmbeddingBag),
-times what each hit is worth, a fused Adam over all features. Times: `loading` up to rows in memory, in random order; `loop` the
-training itself; held-out measures are in neither, the whole process is `seconds`.
+ROWS is what `prep criteo --holdout F` wrote, or the manifest of its mini-batches: the same features, with the same values, as
+`train` gets. Prepared rows are shuffled in memory, mini-batches are used as they are. `torch` is its fastest form that was found:
+all rows in memory, index_select with 32-bit indices a mini-batch (it beats gather, take and EmbeddingBag), times what each hit is
+worth, a fused Adam over all features. Times: `loading` up to rows in memory, in random order; `loop` the training itself;
+held-out measures are in neither, the whole process is `seconds`.
 """
 import argparse
 import json
@@ -40,36 +41,39 @@ import numpy as np  # noqa: E402
 NUMERIC, CATEGORICAL = [f"I{j}" for j in range(1, 14)], [f"C{j}" for j in range(1, 27)]
 
 
-class Prepared:
-    """Rows of a prepared dataset. A missing number is 0, a missing bucket is `n_buckets`."""
+class Rows:
+    """Prepared rows, or the mini-batches of a manifest. A missing number is 0, a missing bucket is `n_buckets`."""
 
     def __init__(self):
-        with open(f"{args.source}/dataset.json") as file:
+        import polars as pl
+        self.sharded = not os.path.isdir(args.source)
+        path = args.source if self.sharded else f"{args.source}/dataset.json"
+        with open(path) as file:
             self.descriptor = json.load(file)
+        self.base = os.path.join(os.path.dirname(path), self.descriptor.get("base", ""))
         layout = self.descriptor["layout"]
         self.sparse = layout["kind"] == "sparse"
         self.n_buckets = layout["hash"]["buckets"] if self.sparse else 0
         # What a hit is worth; nothing when the bucket is missing.
         self.worth = np.ones(self.n_buckets + 1, np.float32)
         if self.sparse and layout["scales"]:
-            import polars as pl
-            scales = pl.read_parquet(f"{args.source}/{layout['scales']['key']}")
+            scales = pl.read_parquet(f"{self.base}/{layout['scales']['key']}")
             self.worth[scales["bucket"].to_numpy()] = 1 / scales["scale"].to_numpy().astype(np.float32)
         self.worth[-1] = 0
 
-    def frame(self, parts):
+    def frame(self, holdout):
         import polars as pl
-        frame = pl.read_parquet([f"{args.source}/{part['key']}" for part in self.descriptor[parts]])
-        return frame.with_columns(pl.col(NUMERIC).fill_null(0), *([pl.col(CATEGORICAL).fill_null(self.n_buckets)] if self.sparse else []))
+        parts = self.descriptor[("holdout_" if holdout else "") + ("batches" if self.sharded else "parts")]
+        frame = pl.read_parquet([f"{self.base}/{part['key']}" for part in parts])
+        hits = [pl.col(CATEGORICAL).fill_null(self.n_buckets).cast(pl.Int32)] if self.sparse else []
+        return frame.with_columns(pl.col(NUMERIC).fill_null(0), *hits)
 
-    def rows(self, parts, shuffled=False):
-        """Labels, numbers, buckets."""
-        import polars as pl
-        frame = self.frame(parts)
+    def of(self, holdout):
+        """Labels, numbers, buckets; training rows in random order, as mini-batches are."""
+        frame = self.frame(holdout)
         labels, numbers = frame["label"].to_numpy(), frame.select(NUMERIC).to_numpy(order="c")
-        buckets = frame.select(pl.col(CATEGORICAL).cast(pl.Int32)).to_numpy(order="c") if self.sparse else None
-        del frame
-        if shuffled:
+        buckets = frame.select(CATEGORICAL).to_numpy(order="c") if self.sparse else None
+        if not holdout and not self.sharded:
             order = np.random.default_rng(3).permutation(len(labels))
             labels, numbers, buckets = labels[order], numbers[order], buckets[order] if self.sparse else None
         return labels, numbers, buckets
@@ -91,16 +95,17 @@ def mean_log_loss(z, y):
 def train_torch():
     import torch
     torch.set_num_threads(args.threads)
-    data = Prepared()
-    labels, numbers, buckets = data.rows("parts", shuffled=True)
+    data = Rows()
+    labels, numbers, buckets = data.of(holdout=False)
     y, x = torch.from_numpy(labels), torch.from_numpy(numbers)
     if data.sparse:
         b, value = torch.from_numpy(buckets), torch.from_numpy(data.worth[buckets])
     n = len(y)
     # The mini-batches of a step are one: under a mean that is the same.
     n_batches = -(-n // (args.batch * args.step_batches))
-    edges = [i * n // n_batches for i in range(n_batches + 1)]
-    test = data.rows("holdout_parts")
+    # As `shard` cuts: sizes differ by at most one, the longer ones first.
+    edges = [i * (n // n_batches) + min(i, n % n_batches) for i in range(n_batches + 1)]
+    test = data.of(holdout=True)
     loaded = time.perf_counter()
 
     linear, intercept = torch.zeros(13, requires_grad=True), torch.zeros(1, requires_grad=True)
@@ -146,7 +151,7 @@ def train_torch():
 def train_sgd():
     import scipy.sparse
     from sklearn.linear_model import SGDClassifier
-    data = Prepared()
+    data = Rows()
 
     def matrix(labels, numbers, buckets):
         if not data.sparse:
@@ -159,8 +164,8 @@ def train_sgd():
         rows.sum_duplicates()
         return rows, labels
 
-    x, y = matrix(*data.rows("parts", shuffled=True))
-    test = matrix(*data.rows("holdout_parts"))
+    x, y = matrix(*data.of(holdout=False))
+    test = matrix(*data.of(holdout=True))
     loaded = time.perf_counter()
     model = SGDClassifier(loss="log_loss", alpha=args.l2, penalty="l2" if args.l2 else None, learning_rate="constant",
                           eta0=args.learning_rate or 0.003, shuffle=True, random_state=0)
@@ -176,10 +181,10 @@ def train_sgd():
 def vw_text():
     """A line a row: `1 |n I1:0.5 |c 437597 ...`. Buckets are numbers, so VW does not hash them; zeros are left out."""
     import polars as pl
-    data = Prepared()
-    for name, parts in (("train", "parts"), ("test", "holdout_parts")):
-        frame = data.frame(parts)
-        if name == "train":
+    data = Rows()
+    for name in ("train", "test"):
+        frame = data.frame(holdout=name == "test")
+        if name == "train" and not data.sharded:
             frame = frame.sample(fraction=1.0, shuffle=True, seed=3)
         with open(f"{args.target}.{name}", "wb") as out:
             for part in frame.iter_slices(500_000):
