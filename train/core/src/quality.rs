@@ -1,14 +1,29 @@
 //! How good predicted probabilities of clicks are.
 //!
-//! Outputs are counted in bins of a thousandth of a unit of the logit, clicks and others apart. Counts can be added in any order, so
-//! workers count their own rows and the sum is the same whoever counted what.
+//! Outputs are counted in narrow bins, clicks and others apart. Counts can be added in any order, so workers count their own
+//! rows and the sum is the same whoever counted what.
 
-/// Bins for each unit of the output.
-const BINS_A_UNIT: f32 = 1024.0;
-/// Outputs beyond this, to either side, count as this: probabilities of 1e-7 and less.
-const OUTPUT_MAX: f32 = 16.0;
+/// Bins for each unit of an output of at most [`LINEAR_MAX`], and for each doubling of a larger one.
+const BINS_A_UNIT: u32 = 1024;
+/// Up to here bins are equally wide.
+const LINEAR_MAX: f32 = 16.0;
+/// Bins of the outputs of one sign: up to 16, and up to 2^20. What lies beyond counts as that.
+const SIDE: u32 = 2 * 16 * BINS_A_UNIT;
 /// How many bins there are.
-const BINS: usize = 2 * (OUTPUT_MAX as usize) * (BINS_A_UNIT as usize);
+const BINS: usize = 2 * SIDE as usize;
+
+/// The bin of an output. Larger outputs are in the same bin or in a later one.
+fn bin(output: f32) -> usize {
+    let size = output.abs();
+    let i = if size < LINEAR_MAX {
+        (size * BINS_A_UNIT as f32) as u32
+    } else {
+        // The exponent and the first ten digits behind it.
+        SIDE / 2 + ((size.to_bits() - LINEAR_MAX.to_bits()) >> 13)
+    };
+    let i = i.min(SIDE - 1);
+    (if output < 0.0 { SIDE - 1 - i } else { SIDE + i }) as usize
+}
 
 /// What a probability of 1 counts as.
 const ONE: f64 = (1u64 << 32) as f64;
@@ -32,8 +47,8 @@ impl Default for Tally {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Quality {
     /// Area under the ROC curve: the share of pairs of a click and another row in which the click has the higher output, ties
-    /// counted half (Hanley and McNeil, *Radiology* 143, 1982). Outputs that differ by less than a thousandth may count as tied. `None`
-    /// when there are no such pairs.
+    /// counted half (Hanley and McNeil, *Radiology* 143, 1982). Outputs that differ by less than a thousandth, or beyond 16 by
+    /// less than a thousandth of themselves, may count as tied. `None` when there are no such pairs.
     pub auc: Option<f64>,
     /// Log loss divided by that of always predicting these rows' own share of clicks (He et al., *Practical Lessons from
     /// Predicting Clicks on Ads at Facebook*, ADKDD 2014, section 2.1). `None` when all rows have the same label.
@@ -50,8 +65,7 @@ impl Tally {
     pub fn add(&mut self, outputs: &[f32], probabilities: &[f32], labels: &[f32]) {
         assert!(outputs.len() == labels.len() && probabilities.len() == labels.len(), "there is one of each for a row");
         for (&z, &y) in outputs.iter().zip(labels) {
-            let bin = ((z + OUTPUT_MAX) * BINS_A_UNIT) as usize;
-            self.bins[bin.min(BINS - 1)][usize::from(y == 0.0)] += 1;
+            self.bins[bin(z)][usize::from(y == 0.0)] += 1;
         }
         let fixed = |&p: &f32| (f64::from(p) * ONE) as u64;
         self.predicted += probabilities.iter().map(fixed).sum::<u64>();
@@ -99,5 +113,33 @@ impl Tally {
             normalised_entropy: both.then(|| loss_sum / entropy),
             calibration: (clicks > 0).then(|| self.predicted as f64 / ONE / n_clicks),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn bins_keep_the_order_and_are_narrow(a: f32, b: f32, near in -20.0f32..20.0) {
+            prop_assume!(!a.is_nan() && !b.is_nan());
+            for (a, b) in [(a, b), (near, b), (near, near + 1e-3)] {
+                prop_assert!(bin(a) < BINS && bin(b) < BINS);
+                prop_assert!(bin(a.min(b)) <= bin(a.max(b)), "{a} {b}");
+            }
+            prop_assert_ne!(bin(near), bin(near + near.abs().max(1.0) * 2e-3));
+        }
+    }
+
+    #[test]
+    fn there_is_a_bin_for_every_output() {
+        let outputs =
+            [f32::NEG_INFINITY, -1e30, -17.0, -16.0, -15.999, -1e-3, -1e-9, 0.0, 1e-3, 16.0, 17.0, f32::INFINITY];
+        let bins: Vec<usize> = outputs.iter().map(|&z| bin(z)).collect();
+        assert!(bins.is_sorted() && bins[0] == 0 && bins[11] == BINS - 1, "{bins:?}");
+        assert_eq!(bin(-0.0), bin(0.0));
+        assert!(bin(f32::NAN) < BINS);
     }
 }
