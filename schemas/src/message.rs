@@ -154,9 +154,9 @@ pub struct StepTimings {
     pub step: u64,
     /// Reading its batches from storage and checking their digests (ahead of time, in the background).
     pub fetch_us: u64,
-    /// Decoding them (ahead of time, in the background).
+    /// Decoding them.
     pub decode_us: u64,
-    /// Waiting for a batch that was not read yet.
+    /// Waiting for a batch that was not fetched yet.
     pub batch_wait_us: u64,
     /// Gradients.
     pub compute_us: u64,

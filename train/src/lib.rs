@@ -40,7 +40,7 @@ use model::{Model, logistic, pmf};
 use output::{Artifacts, Tables};
 use plan::{Plan, Task};
 use protocol::supervisor::{Finished, Outcome, Rules};
-use reader::{BatchReader, ReadAhead};
+use reader::{BatchDecoder, ReadAhead};
 use supervisor::Records;
 use worker::{Job, Shell};
 
@@ -166,9 +166,9 @@ fn train<M: Model>(plan: &Plan, model: &M, watch: Watch<'_>) -> Result<(Finished
         let (exchange, control) = (&exchange, &control);
         let mut workers = Vec::new();
         for job in (0..plan.workers).map(job) {
-            let reader = || BatchReader::new(Arc::clone(&shards), model);
-            let batches = ReadAhead::start(scope, reader(), job.wanted(), depth);
-            let shell = Shell::new(job.clone(), model, exchange, control, batches, reader())?;
+            let batches = ReadAhead::start(scope, Arc::clone(&shards), job.wanted(), depth);
+            let decoder = BatchDecoder::new(Arc::clone(&shards), model);
+            let shell = Shell::new(job.clone(), model, exchange, control, batches, decoder)?;
             workers.push(scope.spawn(move || watched(&job, control, || shell.work())));
         }
         let Watch { start, console, progress } = watch;

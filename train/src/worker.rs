@@ -13,7 +13,7 @@ use crate::exchange::UpdateExchange;
 use crate::model::{Model, Share};
 use crate::protocol::envelope;
 use crate::protocol::worker::{Command, Event, Worker};
-use crate::reader::{BatchReader, ReadAhead, Ready};
+use crate::reader::{BatchDecoder, Fetched, ReadAhead};
 
 /// What a worker needs to know of its run.
 #[derive(Clone, Debug)]
@@ -80,8 +80,8 @@ pub struct Shell<'a, M: Model> {
     exchange: &'a dyn UpdateExchange<M::Gradient>,
     control: &'a dyn ControlPlane,
     mailbox: Box<dyn Mailbox>,
-    batches: ReadAhead<M::Batch>,
-    holdout: BatchReader<'a, M>,
+    batches: ReadAhead,
+    decoder: BatchDecoder<'a, M>,
     scratch: M::Scratch,
     buffers: Vec<Arc<M::Gradient>>,
     kept: Option<M::Saved>,
@@ -100,8 +100,8 @@ impl<'a, M: Model> Shell<'a, M> {
         model: &'a M,
         exchange: &'a dyn UpdateExchange<M::Gradient>,
         control: &'a dyn ControlPlane,
-        batches: ReadAhead<M::Batch>,
-        holdout: BatchReader<'a, M>,
+        batches: ReadAhead,
+        decoder: BatchDecoder<'a, M>,
     ) -> Result<Self, Error> {
         let mailbox = control.open(Party::Worker(job.worker)).map_err(Error::internal)?;
         Ok(Self {
@@ -112,7 +112,7 @@ impl<'a, M: Model> Shell<'a, M> {
             control,
             mailbox,
             batches,
-            holdout,
+            decoder,
             scratch: M::Scratch::default(),
             buffers: Vec::new(),
             kept: None,
@@ -191,30 +191,21 @@ impl<'a, M: Model> Shell<'a, M> {
         self.timings = StepTimings { step, decision_us, ..StepTimings::default() };
         let mut losses = Vec::new();
         for slot in self.job.slots(step) {
-            let ready = self.batches.next(self.job.wait_max)?;
+            let fetched = self.batches.next(self.job.wait_max)?;
+            self.timings.fetch_us += fetched.fetch_us;
             self.timings.batch_wait_us += micros(&mut self.step_over);
-            self.timings.fetch_us += ready.fetch_us;
-            self.timings.decode_us += ready.decode_us;
-            let mut buffer = self.free_buffer();
+            let batch = self.decoder.decode(fetched)?;
+            self.timings.decode_us += micros(&mut self.step_over);
+            let mut buffer = free_buffer(&mut self.buffers);
             let out = Arc::get_mut(&mut buffer).expect("a free buffer is held by nobody else");
-            let loss = self.model.gradient(step as u32, &ready.batch, &mut self.scratch, out);
+            let loss = self.model.gradient(step as u32, batch, &mut self.scratch, out);
             losses.push(BatchLoss { slot, loss_sum: loss.sum, rows: loss.rows });
-            self.batches.give_back(ready);
             self.timings.compute_us += micros(&mut self.step_over);
             self.exchange.publish(step, slot, Arc::clone(&buffer)).map_err(Error::internal)?;
             self.buffers.push(buffer);
             self.timings.exchange_write_us += micros(&mut self.step_over);
         }
         Ok(losses)
-    }
-
-    /// A gradient buffer that no worker reads any more, or a new one.
-    fn free_buffer(&mut self) -> Arc<M::Gradient> {
-        let free = self.buffers.iter().position(|buffer| Arc::strong_count(buffer) == 1);
-        match free {
-            Some(i) if self.buffers.len() >= BUFFERS => self.buffers.swap_remove(i),
-            _ => Arc::default(),
-        }
     }
 
     /// False when the run was aborted meanwhile.
@@ -259,13 +250,13 @@ impl<'a, M: Model> Shell<'a, M> {
     }
 
     fn evaluate(&mut self) -> Result<Event, Error> {
-        let mut ready = Ready::default();
-        let shards = self.holdout.shards();
+        let shards = self.decoder.shards();
         let mut losses = Vec::new();
         let steps = self.steps();
         for slot in self.job.holdout_slots() {
-            self.holdout.read(&shards.manifest.holdout_batches[slot as usize], &mut ready)?;
-            let loss = self.model.measure(steps, &ready.batch, &mut self.scratch);
+            let fetched = Fetched::new(&shards, &shards.manifest.holdout_batches[slot as usize])?;
+            let batch = self.decoder.decode(fetched)?;
+            let loss = self.model.measure(steps, batch, &mut self.scratch);
             losses.push(BatchLoss { slot, loss_sum: loss.sum, rows: loss.rows });
         }
         // Evaluation belongs to no step.
@@ -296,6 +287,15 @@ impl<'a, M: Model> Shell<'a, M> {
     fn send(&self, message: Message) -> Result<(), Error> {
         let message = envelope(&self.job.run, Party::Worker(self.job.worker), 0, message);
         self.control.send(Party::Supervisor, &message).map_err(Error::internal)
+    }
+}
+
+/// A gradient buffer that no worker reads any more, or a new one.
+fn free_buffer<G: Default>(buffers: &mut Vec<Arc<G>>) -> Arc<G> {
+    let free = buffers.iter().position(|buffer| Arc::strong_count(buffer) == 1);
+    match free {
+        Some(i) if buffers.len() >= BUFFERS => buffers.swap_remove(i),
+        _ => Arc::default(),
     }
 }
 

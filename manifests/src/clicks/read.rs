@@ -17,7 +17,6 @@ pub(super) struct Scratch {
     /// One for each cell of a page that is there, zero for one that is not. Empty when all of them are.
     levels: Vec<u8>,
     values: Vec<u32>,
-    codes: Vec<u16>,
 }
 
 /// Appends the cells of a column of `n_rows` rows to `out`.
@@ -170,8 +169,9 @@ impl Scratch {
                 if taken == 0 {
                     return Err(short());
                 }
-                let eight = bytes.iter().flat_map(|&byte| [0, 1, 2, 3, 4, 5, 6, 7].map(|i| (byte >> i) & 1));
-                self.levels.extend(eight.take(taken));
+                let end = self.levels.len() + taken;
+                self.levels.extend(bytes.iter().flat_map(|&byte| bits(byte)));
+                self.levels.truncate(end);
                 left -= taken;
             }
         }
@@ -189,24 +189,19 @@ impl Scratch {
         let input = self.read_levels(body, count, level_encoding)?;
         let present = self.levels.iter().map(|&level| usize::from(level)).sum();
         let missing = out.dictionary.len() as u16;
-        let mut beyond = 0;
-        let code = |index: u32| {
-            beyond = beyond.max(index);
-            index as u16
-        };
-        if self.levels.is_empty() {
-            indices(&input, count, &mut out.codes, code)?;
-        } else if present > 0 {
-            self.codes.clear();
-            indices(&input, present, &mut self.codes, code)?;
-            self.codes.push(0);
-            spread(&self.codes, &self.levels, missing, |code| code, &mut out.codes);
-        } else {
-            out.codes.resize(count, missing);
+        let whole = self.levels.is_empty();
+        self.values.clear();
+        if whole || present > 0 {
+            indices(&input, if whole { count } else { present }, &mut self.values)?;
         }
-        let some = self.levels.is_empty() || present > 0;
-        if some && count > 0 && beyond as usize >= out.dictionary.len() {
+        if !self.values.iter().fold(true, |known, &index| known & (index < u32::from(missing))) {
             return Err(unknown_index());
+        }
+        if whole {
+            out.codes.extend(self.values.iter().map(|&index| index as u16));
+        } else {
+            self.values.push(0);
+            spread(&self.values, &self.levels, missing, |index| index as u16, &mut out.codes);
         }
         Ok(())
     }
@@ -233,26 +228,21 @@ impl Scratch {
     }
 
     fn look_up(&mut self, input: &[u8], count: usize) -> Result<(), String> {
+        indices(input, count, &mut self.values)?;
         let dictionary = &self.dictionary[..];
         let mut unknown = false;
-        let value_at = |index: u32| {
-            dictionary.get(index as usize).copied().unwrap_or_else(|| {
+        for value in &mut self.values {
+            *value = dictionary.get(*value as usize).copied().unwrap_or_else(|| {
                 unknown = true;
                 0
-            })
-        };
-        indices(input, count, &mut self.values, value_at)?;
+            });
+        }
         if unknown { Err(unknown_index()) } else { Ok(()) }
     }
 }
 
-/// Appends what `see` makes of `count` places in a dictionary to `out`, which is empty.
-fn indices<T: Copy>(
-    mut input: &[u8],
-    count: usize,
-    out: &mut Vec<T>,
-    mut see: impl FnMut(u32) -> T,
-) -> Result<(), String> {
+/// Appends `count` places in a dictionary to `out`, which is empty.
+fn indices(mut input: &[u8], count: usize, out: &mut Vec<u32>) -> Result<(), String> {
     let width = u32::from(*input.split_off_first().ok_or_else(short)?);
     if width > u32::BITS {
         return Err(format!("its indices have {width} bits"));
@@ -264,7 +254,7 @@ fn indices<T: Copy>(
         if header & 1 == 0 {
             let bytes = input.split_off(..width.div_ceil(8) as usize).ok_or_else(short)?;
             let index = bytes.iter().rev().fold(0, |index, &byte| (index << 8) | u32::from(byte));
-            out.resize(out.len() + length.min(left), see(index));
+            out.resize(out.len() + length.min(left), index);
         } else {
             let size = length.saturating_mul(width as usize).min(input.len());
             let packed = input.split_off(..size).ok_or_else(short)?;
@@ -273,7 +263,7 @@ fn indices<T: Copy>(
             if taken == 0 {
                 return Err(short());
             }
-            unpack(packed, width, taken, out, &mut see);
+            unpack(packed, width, taken, out);
         }
     }
     Ok(())
@@ -281,6 +271,14 @@ fn indices<T: Copy>(
 
 fn unknown_index() -> String {
     "an index is not in the dictionary".to_owned()
+}
+
+/// The bits of a byte from the least significant one on, a byte each.
+#[inline]
+fn bits(byte: u8) -> [u8; 8] {
+    // Each byte of the word keeps another bit of the eight, and carries it to its highest place.
+    let kept = (u64::from(byte) * 0x0101_0101_0101_0101) & 0x8040_2010_0804_0201;
+    (((kept + 0x7f7f_7f7f_7f7f_7f7f) >> 7) & 0x0101_0101_0101_0101).to_le_bytes()
 }
 
 fn short() -> String {
@@ -311,27 +309,47 @@ fn plain(input: &[u8], count: usize, out: &mut Vec<u32>) -> Result<(), String> {
     Ok(())
 }
 
-/// Appends what `see` makes of `count` numbers of `width` bits, as far as `packed` goes.
-#[inline]
-fn unpack<T>(packed: &[u8], width: u32, count: usize, out: &mut Vec<T>, mut see: impl FnMut(u32) -> T) {
-    let mask = if width == 0 { 0 } else { u32::MAX >> (u32::BITS - width) };
-    let width = width as usize;
-    // A number is cut out of the eight bytes from its first one on; the last ones have fewer behind them.
-    let number = |bytes: &[u8; 8], bit: usize| (u64::from_le_bytes(*bytes) >> (bit % 8)) as u32 & mask;
-    let whole =
-        if packed.len() < 8 { 0 } else { count.min(((packed.len() - 8) * 8 + 7).checked_div(width).unwrap_or(0)) };
-    out.extend((0..whole).map(|i| {
-        let bit = i * width;
-        see(packed[bit / 8..].first_chunk().map_or(0, |bytes| number(bytes, bit)))
-    }));
-    let mut tail = [0u8; 24];
-    let first = packed.len().saturating_sub(16);
-    tail[..packed.len() - first].copy_from_slice(&packed[first..]);
-    out.extend((whole..count).map(|i| {
-        let bit = i * width;
-        let bytes = tail.get((bit / 8).saturating_sub(first)..).and_then(<[u8]>::first_chunk);
-        see(bytes.map_or(0, |bytes| number(bytes, bit)))
-    }));
+/// Appends `count` numbers of `width` bits, as far as `packed` goes.
+fn unpack(packed: &[u8], width: u32, count: usize, out: &mut Vec<u32>) {
+    macro_rules! by_width {
+        ($($width:literal)*) => {
+            match width {
+                $($width => unpack_of::<$width>(packed, count, out),)*
+                _ => out.resize(out.len() + count, 0),
+            }
+        };
+    }
+    by_width!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32);
+}
+
+/// [`unpack`] of a width that the compiler knows: eight numbers at a time, which take as many bytes as they have bits.
+fn unpack_of<const WIDTH: usize>(packed: &[u8], count: usize, out: &mut Vec<u32>) {
+    /// Bytes of eight numbers and of what is read beyond them.
+    const WINDOW: usize = 32 + 8;
+    let mask = u32::MAX >> (32 - WIDTH);
+    let eight = |window: &[u8; WINDOW]| -> [u32; 8] {
+        std::array::from_fn(|i| {
+            let bit = i * WIDTH;
+            let bytes = window[bit / 8..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+            (bytes >> (bit % 8)) as u32 & mask
+        })
+    };
+    let mut rest = packed;
+    let end = out.len() + count;
+    out.reserve(count + 8);
+    while out.len() < end {
+        let numbers = match rest.first_chunk() {
+            Some(window) => eight(window),
+            None => {
+                let mut window = [0; WINDOW];
+                window[..rest.len()].copy_from_slice(rest);
+                eight(&window)
+            }
+        };
+        out.extend_from_slice(&numbers);
+        rest = rest.get(WIDTH..).unwrap_or_default();
+    }
+    out.truncate(end);
 }
 
 /// Appends `count` numbers that are stored as differences.
@@ -359,10 +377,12 @@ fn differences(input: &mut &[u8], count: usize, out: &mut Vec<u32>) -> Result<()
                 return Err(format!("its differences have {width} bits"));
             }
             let packed = input.split_off(..part / 8 * usize::from(width)).ok_or_else(short)?;
-            unpack(packed, u32::from(width), part.min(count - out.len()), out, |difference| {
-                last = last.wrapping_add(least).wrapping_add(difference);
-                last
-            });
+            let start = out.len();
+            unpack(packed, u32::from(width), part.min(count - start), out);
+            for number in &mut out[start..] {
+                last = last.wrapping_add(least).wrapping_add(*number);
+                *number = last;
+            }
         }
     }
     Ok(())
@@ -383,7 +403,7 @@ mod tests {
             pack(&numbers, width, numbers.len(), &mut packed);
             prop_assert_eq!(packed.len(), (numbers.len() * width as usize).div_ceil(8));
             let mut found = vec![7];
-            unpack(&packed, width, numbers.len(), &mut found, |number| number);
+            unpack(&packed, width, numbers.len(), &mut found);
             prop_assert_eq!(&found[1..], &numbers[..]);
         }
 

@@ -40,6 +40,17 @@ fn forms() -> impl Iterator<Item = Form> {
     n_buckets.into_iter().flat_map(|n_buckets| [false, true].map(|labelled| Form { labelled, n_buckets }))
 }
 
+/// The same from the form for training.
+fn coded_bits(rows: &CodedRows) -> (usize, Vec<Vec<u32>>) {
+    let bucket = |column: &BucketColumn, code: u16| column.dictionary.get(usize::from(code)).copied();
+    let buckets = rows.buckets.each_ref().map(|column| {
+        assert!(column.codes.is_empty() || column.buckets.is_empty());
+        let of_codes = column.codes.iter().map(|&code| bucket(column, code).unwrap_or(MISSING_BUCKET));
+        column.buckets.iter().copied().chain(of_codes).collect()
+    });
+    bits(&ClickRows { len: rows.len, labels: rows.labels.clone(), numbers: rows.numbers.clone(), buckets })
+}
+
 proptest! {
     #[test]
     fn decoding_gives_back_what_was_encoded(cells in proptest::collection::vec(any::<u32>(), 0..4000)) {
@@ -48,8 +59,13 @@ proptest! {
             let bytes = encode(form, &rows);
             prop_assert_eq!(&bytes, &encode(form, &rows));
             let mut found = tests::rows(form, &[1; 120]);
-            decode(form, Bytes::from(bytes), &mut found).unwrap();
+            decode(form, Bytes::from(bytes.clone()), &mut found).unwrap();
             prop_assert_eq!(bits(&found), bits(&rows));
+            let mut coded = CodedRows::default();
+            for _ in 0..2 {
+                decode_coded(form, Bytes::from(bytes.clone()), &mut coded).unwrap();
+                prop_assert_eq!(coded_bits(&coded), bits(&rows));
+            }
         }
     }
 }
@@ -62,6 +78,21 @@ fn columns_with_many_values_come_back() {
     let mut found = ClickRows::default();
     decode(form, Bytes::from(encode(form, &rows)), &mut found).unwrap();
     assert_eq!(bits(&found), bits(&rows));
+    let mut coded = CodedRows::default();
+    decode_coded(form, Bytes::from(encode(form, &rows)), &mut coded).unwrap();
+    assert_eq!(coded_bits(&coded), bits(&rows));
+    assert!(coded.buckets.iter().all(|column| column.codes.is_empty()), "these do not pay for a dictionary");
+}
+
+#[test]
+fn columns_with_few_values_keep_their_dictionary() {
+    let cells: Vec<u32> = (0..40 * 3000u32).map(|i| i.wrapping_mul(0x9E37_79B9) >> 20).collect();
+    let form = Form { labelled: true, n_buckets: Some(200) };
+    let rows = rows(form, &cells);
+    let mut coded = CodedRows::default();
+    decode_coded(form, Bytes::from(encode(form, &rows)), &mut coded).unwrap();
+    assert_eq!(coded_bits(&coded), bits(&rows));
+    assert!(coded.buckets.iter().all(|column| column.codes.len() == 3000 && column.dictionary.len() <= 200));
 }
 
 #[test]
@@ -113,7 +144,15 @@ fn damaged_files_are_refused_or_read_but_never_panic() {
         for flip in [1, 0x80, 0xff] {
             let mut bytes = whole.clone();
             bytes[position] ^= flip;
-            let _ = decode(form, Bytes::from(bytes), &mut ClickRows::default());
+            let bytes = Bytes::from(bytes);
+            let mut coded = CodedRows::default();
+            if decode_coded(form, bytes.clone(), &mut coded).is_ok() {
+                let mut rows = ClickRows::default();
+                decode(form, bytes, &mut rows).unwrap();
+                assert!(coded_bits(&coded) == bits(&rows), "byte {position} with {flip}");
+            } else {
+                let _ = decode(form, bytes, &mut ClickRows::default());
+            }
         }
         let cut = decode(form, Bytes::copy_from_slice(&whole[..position]), &mut ClickRows::default());
         assert!(cut.unwrap_err().starts_with("not a readable Parquet file"));
@@ -209,8 +248,12 @@ fn what_the_library_writes_is_read_in_every_encoding() {
                 properties = properties.set_column_encoding(format!("C{i}").into(), encoding.unwrap());
             }
             let mut found = ClickRows::default();
-            decode(form, Bytes::from(encode_with(form, &rows, Arc::new(properties.build()))), &mut found).unwrap();
+            let bytes = Bytes::from(encode_with(form, &rows, Arc::new(properties.build())));
+            decode(form, bytes.clone(), &mut found).unwrap();
             assert!(bits(&found) == bits(&rows), "{encoding:?}, {n} rows");
+            let mut coded = CodedRows::default();
+            decode_coded(form, bytes, &mut coded).unwrap();
+            assert!(coded_bits(&coded) == bits(&rows), "{encoding:?}, {n} rows");
         }
     }
     let properties = WriterProperties::builder().set_writer_version(WriterVersion::PARQUET_2_0).build();

@@ -146,3 +146,23 @@ pub(crate) fn prefetch<T>(items: &[T]) {
     #[cfg(not(target_arch = "x86_64"))]
     let _ = items;
 }
+
+/// Asks for the cache lines of `items` ahead of their change, so that it need not wait until the other processors have let go of
+/// them.
+#[inline(always)]
+pub(crate) fn prefetch_to_write<T>(items: &mut [T]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let start = items.as_ptr().cast::<u8>();
+        for offset in (0..size_of_val(items)).step_by(64) {
+            // The intrinsic of this name becomes a prefetch to read unless the whole program is compiled for newer processors. Older
+            // ones take the instruction for no operation.
+            #[expect(unsafe_code, reason = "a prefetch of an address inside a slice; it reads and changes nothing")]
+            unsafe {
+                std::arch::asm!("prefetchw [{}]", in(reg) start.add(offset), options(nostack, preserves_flags));
+            }
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = items;
+}

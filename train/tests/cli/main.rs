@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic; clippy knows test functions, not what they call")]
 
 mod bad_input;
+mod click_shards;
 mod ending;
 mod help;
+mod logistic;
 mod outputs;
 mod same_bits;
 mod sandbox;

@@ -52,9 +52,14 @@ impl Ran {
 }
 
 impl Sandbox {
+    /// A folder with nothing in it.
+    pub(crate) fn empty() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
     /// A folder with the manifest and mini-batches of `spec`.
     pub(crate) fn with(spec: Spec) -> Self {
-        let sandbox = Self { folder: tempfile::tempdir().unwrap() };
+        let sandbox = Self::empty();
         shards::write(sandbox.folder.path(), spec);
         sandbox
     }

@@ -10,7 +10,7 @@ use super::Space;
 use super::gradient::Gradient;
 use super::weights::Block;
 use crate::float::power;
-use crate::lanes::{LANES, Lane, Simd, dispatch};
+use crate::lanes::{LANES, Lane, Simd, dispatch, prefetch_to_write};
 
 /// What is added to the root, outside of it.
 const EPSILON: f32 = 1e-8;
@@ -48,7 +48,20 @@ pub struct Scratch {
     /// How far the ids of each part are used up.
     used: Vec<usize>,
     /// Sums of left subtrees that wait for their right one.
-    sums: Vec<[Lane; CHUNK / LANES]>,
+    sums: Vec<Sum>,
+}
+
+/// A sum of gradients. As the arrays of a block do, it keeps its distance in the lower twelve bits of its address.
+#[derive(Clone, Debug)]
+#[repr(C, align(4096))]
+struct Sum {
+    distance: [Lane; 3072 / size_of::<Lane>()],
+    lanes: [Lane; CHUNK / LANES],
+}
+
+impl Sum {
+    const ZERO: Self =
+        Self { distance: [[0.0; LANES]; 3072 / size_of::<Lane>()], lanes: [[0.0; LANES]; CHUNK / LANES] };
 }
 
 /// What Adam multiplies by in one step.
@@ -100,6 +113,8 @@ pub fn apply(
     used.extend(parts.iter().map(|part| part.gradient.ids.partition_point(|&id| (id as usize) < block.first)));
     for start in (0..block.len).step_by(CHUNK) {
         let len = CHUNK.min(block.len - start);
+        let next = (start + CHUNK).min(block.len)..(start + 2 * CHUNK).min(block.len);
+        prefetch_to_write(&mut block.effects[next]);
         reduce(parts, used, block.first + start, sums);
         // The intercept is the last parameter; nothing pulls it towards 0.
         let decayed = space.n_features().saturating_sub(block.first + start).min(len);
@@ -108,7 +123,7 @@ pub fn apply(
             simd,
             &factors,
             decayed,
-            &sums[0].as_flattened()[..len],
+            &sums[0].lanes.as_flattened()[..len],
             &mut block.effects[chunk.clone()],
             &mut block.means[chunk.clone()],
             &mut block.squares[chunk],
@@ -123,13 +138,13 @@ pub fn apply(
 
 /// The sum of all parts for the parameters from `first` on, into `sums[0]`. A subtree is summed as soon as the next part lies
 /// outside it.
-fn reduce(parts: &[Part<'_>], used: &mut [usize], first: usize, sums: &mut Vec<[Lane; CHUNK / LANES]>) {
+fn reduce(parts: &[Part<'_>], used: &mut [usize], first: usize, sums: &mut Vec<Sum>) {
     let mut depth = 0;
     for (i, pair) in parts.chunks(2).enumerate() {
         if sums.len() == depth {
-            sums.push([[0.0; LANES]; CHUNK / LANES]);
+            sums.push(Sum::ZERO);
         }
-        let sum = sums[depth].as_flattened_mut();
+        let sum = sums[depth].lanes.as_flattened_mut();
         sum.fill(0.0);
         for (part, used) in pair.iter().zip(&mut used[2 * i..]) {
             scatter(part, used, first, sum);
@@ -155,10 +170,11 @@ fn scatter(part: &Part<'_>, used: &mut usize, first: usize, sum: &mut [f32]) {
 }
 
 /// The last of the sums is added to the one before it.
-fn merge(sums: &mut [[Lane; CHUNK / LANES]], depth: &mut usize) {
+fn merge(sums: &mut [Sum], depth: &mut usize) {
     let (left, right) = sums.split_at_mut(*depth - 1);
     if let Some(left) = left.last_mut() {
-        left.as_flattened_mut().iter_mut().zip(right[0].as_flattened()).for_each(|(left, right)| *left += right);
+        let right = right[0].lanes.as_flattened();
+        left.lanes.as_flattened_mut().iter_mut().zip(right).for_each(|(left, right)| *left += right);
     }
     *depth -= 1;
 }

@@ -12,8 +12,9 @@ pub const BLOCK: usize = 1 << 14;
 /// Floats that are kept for each parameter: its value and two moments.
 const ARRAYS: usize = 3;
 
-/// Floats between two of these arrays: without them equal positions would lie a multiple of 4096 bytes apart.
-const GAP: usize = 1040;
+/// Floats between two of these arrays. A processor takes a store for one to the address of a later load when both agree in the
+/// lower twelve bits, and makes the load wait. With this gap equal positions are a quarter of 4096 bytes apart in this respect.
+const GAP: usize = 1024 + 256;
 
 /// Some consecutive parameters.
 #[derive(Debug)]
