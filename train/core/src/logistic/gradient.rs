@@ -30,7 +30,7 @@ pub struct Scratch {
     sums: Vec<f32>,
     /// One bit a bucket: whether it was hit. All 0 between two batches.
     hit: Vec<u64>,
-    /// For each entry of a dictionary what it adds to the output; or, twice, the sum of the errors of its hits.
+    /// For each entry of a dictionary what it adds to the output; or, some times over, the sum of the errors of its hits.
     entries: Vec<f32>,
 }
 
@@ -151,10 +151,8 @@ fn sum_by_bucket(space: &Space, batch: &Clicks<'_>, scratch: &mut Scratch, out: 
                 errors.iter().zip(buckets).for_each(|(&error, &bucket)| add((bucket as usize).min(missing), error));
             }
             Buckets::Coded { dictionary, codes } => {
-                let (even, odd) = sum_by_code(errors, codes, dictionary.len(), entries);
-                for ((&bucket, even), odd) in dictionary.iter().zip(even).zip(odd) {
-                    add(bucket as usize, even + odd);
-                }
+                let sums = sum_by_code(errors, codes, dictionary.len(), entries);
+                dictionary.iter().zip(sums).for_each(|(&bucket, &sum)| add(bucket as usize, sum));
             }
         }
     }
@@ -163,37 +161,51 @@ fn sum_by_bucket(space: &Space, batch: &Clicks<'_>, scratch: &mut Scratch, out: 
     for &(bucket, value) in &space.scales {
         sums[bucket as usize] *= value;
     }
+    let start = out.ids.len();
+    let end = start + hit.iter().map(|bits| bits.count_ones() as usize).sum::<usize>();
+    out.ids.resize(end, 0);
+    out.values.resize(end, 0.0);
+    let mut places = out.ids[start..].iter_mut().zip(&mut out.values[start..]);
     for (word, bits) in hit.iter_mut().enumerate() {
         let mut left = std::mem::take(bits);
         while left != 0 {
             let bucket = word * 64 + left.trailing_zeros() as usize;
-            out.ids.push((N_NUMBERS + bucket) as u32);
-            out.values.push(std::mem::take(&mut sums[bucket]));
+            if let Some((id, value)) = places.next() {
+                *id = (N_NUMBERS + bucket) as u32;
+                *value = std::mem::take(&mut sums[bucket]);
+            }
             left &= left - 1;
         }
     }
 }
 
-/// For each entry of a dictionary the sum of the errors of its hits, of even rows and of odd ones: a sum need not wait for the one of
-/// the row before, which often has the same code.
-fn sum_by_code<'e>(
-    errors: &[f32],
-    codes: &[u16],
-    n_entries: usize,
-    entries: &'e mut Vec<f32>,
-) -> (&'e [f32], &'e [f32]) {
+/// Rows whose errors are summed apart: a sum need not wait for the one of the row before, which often has the same code.
+const APART: usize = 4;
+
+/// For each entry of a dictionary the sum of the errors of its hits.
+fn sum_by_code<'e>(errors: &[f32], codes: &[u16], n_entries: usize, entries: &'e mut Vec<f32>) -> &'e [f32] {
+    // The last place of each is that of rows without a bucket.
+    let n = n_entries + 1;
     entries.clear();
-    entries.resize(2 * (n_entries + 1), 0.0);
-    let (even, odd) = entries.split_at_mut(n_entries + 1);
-    let ((errors, error), (codes, code)) = (errors.as_chunks::<2>(), codes.as_chunks::<2>());
-    for (errors, codes) in errors.iter().zip(codes) {
-        even[codes[0] as usize] += errors[0];
-        odd[codes[1] as usize] += errors[1];
+    entries.resize(APART * n, 0.0);
+    {
+        let mut apart = entries.chunks_exact_mut(n);
+        let mut apart: [&mut [f32]; APART] = std::array::from_fn(|_| apart.next().unwrap_or_default());
+        let ((errors, error), (codes, code)) = (errors.as_chunks::<APART>(), codes.as_chunks::<APART>());
+        for (errors, codes) in errors.iter().zip(codes) {
+            for i in 0..APART {
+                apart[i][codes[i] as usize] += errors[i];
+            }
+        }
+        for (error, &code) in error.iter().zip(code) {
+            apart[0][code as usize] += error;
+        }
     }
-    for (error, &code) in error.iter().zip(code) {
-        even[code as usize] += error;
+    let (first, rest) = entries.split_at_mut(n);
+    for others in rest.chunks_exact(n) {
+        first.iter_mut().zip(others).for_each(|(sum, other)| *sum += other);
     }
-    (&*even, &*odd)
+    &first[..n_entries]
 }
 
 dispatch! {
