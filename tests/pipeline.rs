@@ -177,7 +177,7 @@ fn cells(place: &Place, layout: &Layout, objects: &[Object]) -> Vec<Vec<u32>> {
 }
 
 #[test]
-fn a_click_log_becomes_mini_batches_with_every_value_in_place() {
+fn a_click_log_becomes_mini_batches_with_every_value_in_place_and_a_model() {
     for features in ["sparse", "dense"] {
         let folders = [(tempfile::tempdir().unwrap(), 1), (tempfile::tempdir().unwrap(), 7)];
         for (folder, threads) in &folders {
@@ -193,9 +193,19 @@ fn a_click_log_becomes_mini_batches_with_every_value_in_place() {
             assert_eq!((sharded.rows, sharded.holdout_rows), (prepared.rows.train, prepared.rows.holdout));
             validate("dataset", &json_of(&folder.path().join("prepared/dataset.json")));
             validate("manifest", &json_of(&folder.path().join("set.json")));
+            let (recipe, gain) = match features {
+                "sparse" => ("--learning-rate 0.01 --l2 0.00003 --lr-decay sqrt-epoch --max-epochs 4", 0.03),
+                _ => ("--learning-rate 0.02 --max-epochs 20", 0.001),
+            };
+            let trained =
+                train(&format!("--manifest {at}/set.json --workers {threads} --step-batches 1 {recipe} -o {at}/run"));
+            let (loss, base) = (trained.trained.holdout_loss().unwrap(), trained.trained.base_loss());
+            assert!(loss < base - gain, "{features}: {loss}, always the share of clicks {base}");
+            validate("train-report", &json_of(&folder.path().join("run/report.json")));
+            validate("preparation", &json_of(&folder.path().join("run/preparation.json")));
         }
         let [one, other] = folders.each_ref().map(|(folder, _)| folder.path());
-        for file in ["train.txt", "prepared/dataset.json", "set.json"] {
+        for file in ["train.txt", "prepared/dataset.json", "set.json", "run/model.safetensors", "run/weights.parquet"] {
             assert!(std::fs::read(one.join(file)).unwrap() == std::fs::read(other.join(file)).unwrap(), "{file}");
         }
         let dataset = load::dataset(&Place::parse(one.join("prepared").to_str().unwrap()).unwrap()).unwrap();

@@ -98,13 +98,13 @@ fn blocks(space: &Space, batches: &[Rows]) -> Vec<Block<'static>> {
         });
         let parts = [Part { weight: 1.0 / ROWS as f32, gradient: &out }];
         for block in &mut blocks {
-            apply(Simd::detect(), space, ADAM, 0.0075, step, &parts, block, &mut adam_scratch);
+            apply(Simd::detect(), space, ADAM, step, &parts, block, &mut adam_scratch);
         }
     }
     blocks
 }
 
-const ADAM: Adam = Adam { beta1: 0.9, beta2: 0.999, l2: 0.0 };
+const ADAM: Adam = Adam { learning_rate: 0.0075, beta1: 0.9, beta2: 0.999, l2: 0.0 };
 
 #[derive(Clone, Copy, Debug)]
 struct Case {
@@ -182,7 +182,7 @@ fn adam_step_of_two(bencher: Bencher<'_, '_>, simd: Simd) {
         let i = 2 * step as usize % BATCHES;
         let parts = [i, i + 1].map(|i| Part { weight: 1.0 / (2 * ROWS) as f32, gradient: &gradients[i] });
         for block in &mut blocks {
-            apply(simd, &space, ADAM, 0.0075, step, &parts, block, &mut scratch);
+            apply(simd, &space, ADAM, step, &parts, block, &mut scratch);
         }
         step += 1;
     });

@@ -120,11 +120,11 @@ impl Model for Replica<'_> {
         };
         let parts: Vec<Part<'_>> = gradients.iter().map(|g| Part { weight: weight(g), gradient: g }).collect();
         let LogisticSettings { beta1, beta2, l2, .. } = self.settings;
-        let (adam, rate) = (Adam { beta1, beta2, l2 }, self.learning_rate(step));
+        let adam = Adam { learning_rate: self.learning_rate(step), beta1, beta2, l2 };
         let blocks: Vec<_> = self.blocks.iter().collect();
         take_turns(share, &blocks, |_, block| {
             if block.steps() == step {
-                apply(self.simd, &self.space, adam, rate, step, &parts, block, &mut scratch.apply);
+                apply(self.simd, &self.space, adam, step, &parts, block, &mut scratch.apply);
             }
         });
     }

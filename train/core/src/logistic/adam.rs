@@ -22,9 +22,11 @@ const TINY: f32 = 1.0 / (1u128 << 100) as f32;
 /// Parameters that are reduced and updated together, so that their gradient stays in the first-level cache.
 const CHUNK: usize = 2048;
 
-/// The settings of the optimiser.
+/// The settings of the optimiser in one step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Adam {
+    /// Learning rate, `eta`.
+    pub learning_rate: f64,
     /// Decay of the first moments, `b1`.
     pub beta1: f64,
     /// Decay of the second moments, `b2`.
@@ -89,7 +91,6 @@ pub fn apply(
     simd: Simd,
     space: &Space,
     adam: Adam,
-    learning_rate: f64,
     step: u32,
     parts: &[Part<'_>],
     block: &mut Block<'_>,
@@ -101,7 +102,7 @@ pub fn apply(
         beta1: adam.beta1 as f32,
         beta2: adam.beta2 as f32,
         rest: ((1.0 - adam.beta1) as f32, (1.0 - adam.beta2) as f32),
-        rate: (learning_rate / (1.0 - power(adam.beta1, t))) as f32,
+        rate: (adam.learning_rate / (1.0 - power(adam.beta1, t))) as f32,
         root: (1.0 / (1.0 - power(adam.beta2, t)).sqrt()) as f32,
         l2: adam.l2 as f32,
     };

@@ -190,7 +190,7 @@ fn sum_by_code<'e>(errors: &[f32], codes: &[u16], n_entries: usize, entries: &'e
     entries.resize(APART * n, 0.0);
     {
         let mut apart = entries.chunks_exact_mut(n);
-        let mut apart: [&mut [f32]; APART] = std::array::from_fn(|_| apart.next().unwrap_or_default());
+        let apart: [&mut [f32]; APART] = std::array::from_fn(|_| apart.next().unwrap_or_default());
         let ((errors, error), (codes, code)) = (errors.as_chunks::<APART>(), codes.as_chunks::<APART>());
         for (errors, codes) in errors.iter().zip(codes) {
             for i in 0..APART {
