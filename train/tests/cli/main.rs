@@ -3,9 +3,16 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic; clippy knows test functions, not what they call")]
 
 mod bad_input;
+mod bad_models;
+mod clicks;
 mod ending;
+mod evaluate;
 mod help;
 mod outputs;
+mod predict;
+mod ratings;
+mod recommend;
+mod runs;
 mod same_bits;
 mod sandbox;
 mod shards;
