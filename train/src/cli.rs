@@ -20,7 +20,7 @@ pub const EXAMPLES: [&str; 4] = [
 pub const PREDICT_EXAMPLES: [&str; 3] = [
     "train predict --model runs/clicks test.txt.gz -o predictions.parquet",
     "zcat test.txt.gz | train predict --model runs/clicks > predictions.csv",
-    "train predict --model runs/biased prepared/ml20m --rows holdout -o predictions.csv",
+    "train predict --model runs/biased prepared/ml20m --rows holdout -o holdout.csv",
 ];
 /// Examples of `train evaluate --help`.
 pub const EVALUATE_EXAMPLES: [&str; 2] =

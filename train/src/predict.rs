@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use manifests::load::{self, Dataset};
 use manifests::place::Place;
+use raw::source;
 use reporting::{Console, count};
 use schemas::dataset::{DESCRIPTOR_KEY, Object};
 use schemas::report::{ClickQuality, KnownPairs, PredictReport, Predicted, RatingQuality, Split};
@@ -108,6 +109,23 @@ pub(crate) fn ratings_shown(RatingQuality { rmse, mae }: &RatingQuality) -> Stri
     format!("RMSE {rmse:.4} stars, mean absolute error {mae:.4}")
 }
 
+/// What is scored.
+enum Rows<'a> {
+    Text(&'a source::Input),
+    Parts(Box<Parts>),
+}
+
+impl<'a> Job<'a> {
+    fn rows(&self) -> Result<Rows<'a>, Error> {
+        match &self.plan.input {
+            Input::Text(input) => Ok(Rows::Text(input)),
+            Input::Dataset { place, train, holdout } => {
+                Parts::open(self, place, *train, *holdout).map(Box::new).map(Rows::Parts)
+            }
+        }
+    }
+}
+
 /// The parts of a dataset that are scored.
 struct Parts {
     dataset: Dataset,
@@ -149,13 +167,5 @@ impl Parts {
     /// Number of the first held-out row.
     fn n_train(&self) -> u64 {
         self.dataset.descriptor.rows.train
-    }
-}
-
-/// The text or dataset in words, and how it is read.
-fn dataset(job: &Job<'_>) -> Result<Option<Parts>, Error> {
-    match &job.plan.input {
-        Input::Text(_) => Ok(None),
-        Input::Dataset { place, train, holdout } => Parts::open(job, place, *train, *holdout).map(Some),
     }
 }

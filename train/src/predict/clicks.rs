@@ -17,9 +17,9 @@ use train_core::logistic::gradient::loss;
 use train_core::quality::Tally;
 
 use super::sink::{Columns, Shape, Sink, push_float, push_number};
-use super::{Done, Job, Parts, dataset};
+use super::{Done, Job, Parts, Rows};
 use crate::error::Error;
-use crate::plan::scoring::{Format, Input};
+use crate::plan::scoring::Format;
 use crate::saved::logistic::{Model, Scores, Scratch};
 use crate::stored::Objects;
 
@@ -46,10 +46,9 @@ struct Block {
 }
 
 pub(super) fn predict(job: &Job<'_>, model: &Model) -> Result<Done, Error> {
-    match (dataset(job)?, &job.plan.input) {
-        (Some(parts), _) => predict_parts(job, model, &parts),
-        (None, Input::Text(input)) => predict_text(job, model, input),
-        (None, Input::Dataset { .. }) => Err(Error::internal("a dataset was opened")),
+    match job.rows()? {
+        Rows::Text(input) => predict_text(job, model, input),
+        Rows::Parts(parts) => predict_parts(job, model, &parts),
     }
 }
 

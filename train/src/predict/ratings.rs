@@ -15,9 +15,9 @@ use schemas::dataset::DESCRIPTOR_KEY;
 use schemas::report::{KnownPairs, Predicted, RatingQuality, Split};
 
 use super::sink::{Columns, Shape, Sink, push_float, push_number};
-use super::{Done, Job, Parts, dataset};
+use super::{Done, Job, Parts, Rows};
 use crate::error::Error;
-use crate::plan::scoring::{Format, Input};
+use crate::plan::scoring::Format;
 use crate::saved::pmf::Model;
 use crate::stored::Objects;
 
@@ -73,10 +73,9 @@ struct Block {
 }
 
 pub(super) fn predict(job: &Job<'_>, model: &Model) -> Result<Done, Error> {
-    match (dataset(job)?, &job.plan.input) {
-        (Some(parts), _) => predict_parts(job, model, &parts),
-        (None, Input::Text(input)) => predict_text(job, model, input),
-        (None, Input::Dataset { .. }) => Err(Error::internal("a dataset was opened")),
+    match job.rows()? {
+        Rows::Text(input) => predict_text(job, model, input),
+        Rows::Parts(parts) => predict_parts(job, model, &parts),
     }
 }
 

@@ -10,6 +10,7 @@ use parquet::basic::Encoding;
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
+use schemas::report::Split;
 
 use super::destination::Destination;
 use crate::error::Error;
@@ -42,8 +43,9 @@ pub(super) struct Shape {
 impl Shape {
     /// `train` or `holdout` for some rows.
     pub(super) fn splits(self, first_row: u64, rows: usize) -> Option<impl Iterator<Item = &'static str>> {
-        let name = move |row| move |n_train| if row < n_train { "train" } else { "holdout" };
-        self.n_train.map(|n_train| (first_row..first_row + rows as u64).map(move |row| name(row)(n_train)))
+        let split = |row, n_train| if row < n_train { Split::Train } else { Split::Holdout };
+        let rows = first_row..first_row + rows as u64;
+        self.n_train.map(|n_train| rows.map(move |row| split(row, n_train).name()))
     }
 }
 

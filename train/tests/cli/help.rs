@@ -72,7 +72,7 @@ fn the_examples_of_the_subcommands_run_as_they_are_printed() {
         assert_eq!(ran.code, Some(0), "{example}: {}", ran.stderr);
         assert_eq!(ran.stdout.lines().count(), usize::from(!example.contains(" > ")), "{example}: {}", ran.stdout);
     }
-    assert_eq!(sandbox.csv("predictions.csv", "user_id,item_id,rating,prediction,known,split").len(), 430);
+    assert_eq!(sandbox.csv("holdout.csv", "user_id,item_id,rating,prediction,known,split").len(), 430);
 }
 
 #[test]

@@ -218,7 +218,7 @@ fn stars_are_what_the_factors_say_and_unknown_sides_add_nothing() {
                     absolute += (prediction - f64::from(rating)).abs();
                 }
             }
-            assert!(counts.user > 20 && counts.item > 20 && counts.neither > 0, "{counts:?}");
+            assert!(counts.user > 15 && counts.item > 15 && counts.neither > 0, "{counts:?}");
             let Predicted::Ratings { quality, known } = report.predicted else { panic!("{report:?}") };
             assert_eq!((known, quality.is_some()), (counts, rated));
             if let Some(quality) = quality {
@@ -327,4 +327,27 @@ fn a_file_appears_whole_or_not_at_all() {
     sandbox.run(&format!("{CLICKS} -o out.csv")).failed(2, &["no input: no INPUT is given", "\n  fix: name a file"]);
     let report: PredictReport = sandbox.run(&format!("{CLICKS} new.txt -o out.txt --format csv")).only_line();
     assert_eq!((report.rows, sandbox.text("out.txt") == sandbox.text("there.csv")), (9000, true));
+}
+
+#[test]
+fn a_signal_ends_it_without_a_file() {
+    let (sandbox, _) = runs::clicks(true, "");
+    let before = names(&sandbox);
+    for (signal, code, word) in [("TERM", 143, "terminated"), ("INT", 130, "interrupted")] {
+        let mut command = sandbox.command(&format!("{CLICKS} -o out.parquet"));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // The pipe stays open, so that there is always more to come.
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(text(&rows("tomorrow", 9000), true).as_bytes()).unwrap();
+        while names(&sandbox) == before {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let sent = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+        Ran::from(child.wait_with_output().unwrap())
+            .failed(code, &[&format!("error: {word}\n  fix: run the same command again")]);
+        drop(stdin);
+        assert_eq!(names(&sandbox), before, "nothing is left behind");
+    }
 }

@@ -24,8 +24,8 @@ impl Ran {
 pub(crate) fn clicks(sparse: bool, args: &str) -> (Sandbox, TrainReport) {
     let sandbox = Sandbox::with(SMALL);
     clicks::write_manifest(&sandbox.path(""), "criteo", sparse, true);
-    let line =
-        format!("--manifest criteo.json --max-epochs 4 --learning-rate 0.03 --workers 2 -q -o runs/clicks {args}");
+    let epochs = if args.contains("--max-epochs") { "" } else { "--max-epochs 4" };
+    let line = format!("--manifest criteo.json {epochs} --learning-rate 0.03 --workers 2 -q -o runs/clicks {args}");
     let report = sandbox.run(&line).report();
     (sandbox, report)
 }
