@@ -109,6 +109,10 @@ fn input(named: Option<&str>, rows: Option<cli::RowsArg>) -> Result<Input, Error
                 };
                 return Ok(Input::Dataset { place: load::named_dataset(named)?, train, holdout });
             }
+            if path.extension().is_some_and(|extension| extension == "json") {
+                let problem = format!("`{named}` is neither raw text nor the dataset.json of a dataset");
+                return Err(usage(problem, "give the rows; on a manifest, a model is measured with `train evaluate`"));
+            }
             source::Input::Path(path.to_owned())
         }
     };

@@ -364,6 +364,8 @@ fn text_that_is_not_of_the_model_s_kind_is_told() {
     sandbox
         .run("predict --model runs/clicks absent.txt")
         .failed(2, &["error: absent.txt: not found\n  fix: check the path"]);
+    let message = "error: `criteo.json` is neither raw text nor the dataset.json of a dataset\n  fix: give the rows; on a manifest";
+    sandbox.run("predict --model runs/clicks criteo.json").failed(2, &[message]);
     let model = sandbox.run("predict new.txt");
     model.failed(2, &["--model <RUN>"]);
 
