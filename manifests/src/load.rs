@@ -9,6 +9,7 @@ use schemas::clicks::{N_CATEGORICAL, N_NUMERIC, NumericColumn, Sparse};
 use schemas::dataset::{self, Descriptor, Digest, Layout, Object, Ratings};
 use schemas::manifest::{self, Manifest};
 use schemas::preparation::{self, Preparation};
+use schemas::report::{self, TrainReport};
 
 use crate::Error;
 use crate::digest::digest;
@@ -89,6 +90,14 @@ pub fn shards(path: &str) -> Result<Shards, Error> {
     check_manifest(&manifest).map_err(|problem| invalid(&name, problem, "shard"))?;
     let place = folder.join(&manifest.base)?;
     Ok(Shards { manifest, digest: digest(&bytes), place, name })
+}
+
+/// The report of the run at `place`, in the object `key`.
+///
+/// # Errors
+/// [`Error::NotFound`] when there is none, [`Error::Invalid`] when it is no report.
+pub fn report(place: &Place, key: &str) -> Result<TrainReport, Error> {
+    parse(&place.show(key), &place.get(key)?, report::RUN_FORMAT, report::RUN_VERSION, "train")
 }
 
 /// How rows are prepared for the model of the run at `place`.

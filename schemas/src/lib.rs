@@ -43,6 +43,9 @@ pub fn json_schemas() -> Vec<(&'static str, String)> {
         ("shard-report.schema.json", pretty(schemars::schema_for!(report::ShardReport))),
         ("preparation.schema.json", pretty(schemars::schema_for!(preparation::Preparation))),
         ("train-report.schema.json", pretty(schemars::schema_for!(report::TrainReport))),
+        ("predict-report.schema.json", pretty(schemars::schema_for!(report::PredictReport))),
+        ("evaluate-report.schema.json", pretty(schemars::schema_for!(report::EvaluateReport))),
+        ("recommend-report.schema.json", pretty(schemars::schema_for!(report::RecommendReport))),
     ]
 }
 

@@ -1,9 +1,17 @@
-//! The one line of JSON that each tool prints last on standard output, and the `report.json` of a run.
+//! The one line of JSON that each tool prints last on standard output, and the `report.json` of a run. [`scoring`] has those of what
+//! is done with a trained model.
+
+pub mod scoring;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::{BaselineRmse, Baselines, Digest, Holdout, RowCounts};
+
+pub use scoring::{
+    EvaluateReport, Evaluated, KnownPairs, PredictReport, Predicted, RatingQuality, RecommendReport, RecommendedItem,
+    Split,
+};
 
 /// What `prep` made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -1,5 +1,6 @@
 //! The command line as it is typed.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -15,8 +16,23 @@ pub const EXAMPLES: [&str; 4] = [
     "train --manifest criteo.json --learning-rate 0.005 --lr-decay sqrt-epoch -o runs/clicks",
 ];
 
-fn after_help() -> String {
-    format!("Examples:\n  {}\n\n{EXIT_CODES_HELP}", EXAMPLES.join("\n  "))
+/// Examples of `train predict --help`.
+pub const PREDICT_EXAMPLES: [&str; 3] = [
+    "train predict --model runs/clicks test.txt.gz -o predictions.parquet",
+    "zcat test.txt.gz | train predict --model runs/clicks > predictions.csv",
+    "train predict --model runs/biased prepared/ml20m --rows holdout -o holdout.csv",
+];
+/// Examples of `train evaluate --help`.
+pub const EVALUATE_EXAMPLES: [&str; 2] =
+    ["train evaluate --model runs/biased ml20m.json", "train evaluate --model runs/clicks criteo.json --rows train"];
+/// Examples of `train recommend --help`.
+pub const RECOMMEND_EXAMPLES: [&str; 2] = [
+    "train recommend --model runs/biased --user 7",
+    "train recommend --model runs/biased --user 7 --top 20 --titles movies.csv",
+];
+
+fn after_help(examples: &[&str]) -> String {
+    format!("Examples:\n  {}\n\n{EXIT_CODES_HELP}", examples.join("\n  "))
 }
 
 /// Trains a model from the mini-batches that a manifest names.
@@ -25,7 +41,7 @@ fn after_help() -> String {
 /// logistic regression. The result depends on the manifest, the seed, the settings of the model and `--step-batches` only, to
 /// the bit: not on the number of workers.
 #[derive(Parser, Clone, Debug)]
-#[command(name = "train", version, after_long_help = after_help(), args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(name = "train", version, after_long_help = after_help(&EXAMPLES), args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Cli {
     /// What else there is to do.
     #[command(subcommand)]
@@ -41,11 +57,122 @@ pub struct Cli {
 /// What else there is to do.
 #[derive(Subcommand, Clone, Debug)]
 pub enum Command {
+    /// Score new rows, or those of a dataset, with a trained model.
+    ///
+    /// Raw rows are prepared exactly as the model's own were: hash, statistics, id maps and mean lie beside the model. Of click
+    /// logs the columns are row, label (if there is one) and probability; of ratings user_id, item_id, rating (if there is one),
+    /// prediction in stars, and known: whether the model knows `both`, the `user`, the `item` or `neither`. A side that the model
+    /// does not know adds nothing, so a pair of unknowns gets the mean of the ratings. Of datasets there is a column split.
+    #[command(after_long_help = after_help(&PREDICT_EXAMPLES))]
+    Predict(Predict),
+    /// Measure a trained model on the mini-batches of a manifest.
+    #[command(after_long_help = after_help(&EVALUATE_EXAMPLES))]
+    Evaluate(Evaluate),
+    /// List the movies that a user would like most, by a model of ratings.
+    #[command(after_long_help = after_help(&RECOMMEND_EXAMPLES))]
+    Recommend(Recommend),
     /// Print the completion script for a shell.
     Completions {
         /// The shell.
         shell: Shell,
     },
+}
+
+/// Flags of `train predict`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Predict {
+    /// The run that `train` wrote: its folder.
+    #[arg(long, value_name = "RUN")]
+    pub model: String,
+    /// Rows: raw text as `prep` reads it (plain, gzip or zstd; labels and ratings may be missing), or a dataset that `prep` made
+    /// (its folder or its dataset.json). Without it, or with `-`, raw text from standard input.
+    pub input: Option<String>,
+    /// The file of the predictions, .csv or .parquet [default: csv on standard output, and no report].
+    #[arg(short, long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// How they are written [default: as the file's name ends].
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub format: Option<FormatArg>,
+    /// Which rows of a dataset [default: all].
+    #[arg(long, value_enum, value_name = "ROWS")]
+    pub rows: Option<RowsArg>,
+    /// Overwrite a file that is there.
+    #[arg(long, requires = "out")]
+    pub replace: bool,
+    /// Threads; the result does not depend on it [default: one a processor].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub threads: Option<u32>,
+}
+
+/// How predictions are written.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FormatArg {
+    /// Text with a header.
+    Csv,
+    /// Parquet.
+    Parquet,
+}
+
+/// Which rows of a dataset.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowsArg {
+    /// Training rows, and then held-out ones.
+    All,
+    /// Training rows.
+    Train,
+    /// Held-out rows.
+    Holdout,
+}
+
+/// Flags of `train evaluate`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Evaluate {
+    /// The run that `train` wrote: its folder.
+    #[arg(long, value_name = "RUN")]
+    pub model: String,
+    /// The manifest that `shard` wrote.
+    pub manifest: String,
+    /// Which mini-batches.
+    #[arg(long, value_enum, default_value_t = SplitArg::Holdout, value_name = "ROWS")]
+    pub rows: SplitArg,
+    /// Threads; the result does not depend on it [default: one a processor].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub threads: Option<u32>,
+}
+
+/// Which rows of a manifest.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SplitArg {
+    /// Held-out rows.
+    Holdout,
+    /// Training rows.
+    Train,
+}
+
+/// Flags of `train recommend`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Recommend {
+    /// The run that `train` wrote: its folder.
+    #[arg(long, value_name = "RUN")]
+    pub model: String,
+    /// The user, by the id in the raw ratings.
+    #[arg(long, value_name = "ID")]
+    pub user: u32,
+    /// How many movies, at most.
+    #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub top: u32,
+    /// MovieLens' movies.csv, for the titles.
+    #[arg(long, value_name = "FILE")]
+    pub titles: Option<PathBuf>,
+    /// The manifest that the model was trained on, which tells what the user has rated [default: where the run found it].
+    #[arg(long, value_name = "FILE")]
+    pub manifest: Option<String>,
+    /// List movies that the user has rated too; no manifest is needed.
+    #[arg(long, conflicts_with = "manifest")]
+    pub include_rated: bool,
+    /// Threads; the result does not depend on it [default: one a processor].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub threads: Option<u32>,
 }
 
 /// How to train.

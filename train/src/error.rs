@@ -27,6 +27,39 @@ pub enum Error {
         /// What is wrong, with the row.
         problem: String,
     },
+    /// Raw text that could not be read.
+    #[error(transparent)]
+    Raw(#[from] raw::Error),
+    /// Something in a run, or given to it, that does not fit its model.
+    #[error("{place}: {problem}")]
+    Unfit {
+        /// The file or folder.
+        place: String,
+        /// What does not fit.
+        problem: String,
+        /// The remedy.
+        fix: String,
+    },
+    /// A file of titles that is none.
+    #[error("{place}:{line}: {problem}")]
+    Titles {
+        /// The file.
+        place: String,
+        /// The line, from 1.
+        line: u64,
+        /// Value and rule.
+        problem: String,
+    },
+    /// A file that cannot be read or written.
+    #[error("{place}: could not be {done}")]
+    File {
+        /// The file.
+        place: String,
+        /// What was tried: `read` or `written`.
+        done: &'static str,
+        /// The system's words.
+        source: std::io::Error,
+    },
     /// The loss went out of bounds.
     #[error(
         "training diverged at step {step}: the {} is {loss:.4} {}, it was {first_loss:.4} at the first step ({settings})",
@@ -100,7 +133,13 @@ impl Explain for Error {
         match self {
             Self::Usage { .. } => ErrorKind::Usage,
             Self::Stored(error) => error.kind(),
-            Self::Batch { .. } => ErrorKind::Data,
+            Self::Raw(error) => error.kind(),
+            Self::Unfit { .. } => ErrorKind::Config,
+            Self::File { done: "read", source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                ErrorKind::Usage
+            }
+            Self::File { source, .. } => raw::error::kind_of(source),
+            Self::Batch { .. } | Self::Titles { .. } => ErrorKind::Data,
             Self::Diverged { .. } => ErrorKind::NotConverged,
             Self::Worker { kind, .. } => *kind,
             Self::Lost { .. } | Self::Slow { .. } | Self::Memory { .. } => ErrorKind::Unavailable,
@@ -111,7 +150,17 @@ impl Explain for Error {
 
     fn fix(&self) -> Option<String> {
         match self {
-            Self::Usage { fix, .. } => Some(fix.clone()),
+            Self::Usage { fix, .. } | Self::Unfit { fix, .. } => Some(fix.clone()),
+            // What this tool leaves to `prep` is said here.
+            Self::Raw(raw::Error::NotClicks { .. }) => Some(
+                "give click logs as Criteo publishes them, with a label or without; or prepare others with `prep criteo --like` \
+                 and give the dataset"
+                    .to_owned(),
+            ),
+            Self::Raw(error) => error.fix(),
+            Self::Titles { .. } => Some("give MovieLens' movies.csv: movieId,title,genres".to_owned()),
+            Self::File { done: "read", .. } => Some("check the path, its owner and mode".to_owned()),
+            Self::File { .. } => Some("check that the folder exists, its owner and mode, and its free space".to_owned()),
             Self::Stored(error) => error.fix(),
             Self::Batch { .. } => Some("make the shards anew with `shard --replace`".to_owned()),
             Self::Diverged { safer, .. } => {

@@ -1,21 +1,27 @@
-//! Trains a model from the mini-batches that a manifest names.
+//! Trains a model from the mini-batches that a manifest names, and makes use of trained models.
 //!
-//! * [`cli`] is what was typed, [`plan`] what it means, [`run`] does it.
+//! * [`cli`] is what was typed, [`plan`] what it means, [`carry_out`] does it; [`run`] trains.
 //! * [`model`] is what training needs of a model, and the models.
 //! * [`protocol`] says what supervisor and workers do when, without any I/O; [`supervisor`] and [`worker`] carry it out.
 //! * [`exchange`] and [`control`] are the ports for gradients and for messages, with their embedded implementations.
 //! * [`reader`] reads mini-batches ahead of their use, [`output`] writes the run.
+//! * [`saved`] reads a run, [`predict`], [`evaluate`] and [`recommend`] use its model; [`stored`] reads what they are given.
 
 pub mod cli;
 pub mod control;
 mod error;
+pub mod evaluate;
 pub mod exchange;
 pub mod memory;
 pub mod model;
 pub mod output;
 pub mod plan;
+pub mod predict;
 pub mod protocol;
 pub mod reader;
+pub mod recommend;
+pub mod saved;
+pub mod stored;
 pub mod supervisor;
 pub mod worker;
 
@@ -26,7 +32,8 @@ use std::time::{Duration, Instant};
 use reporting::{Console, Progress};
 use schemas::exit::ErrorKind;
 use schemas::message::{Message, Party};
-use schemas::report::TrainReport;
+use schemas::report::{EvaluateReport, PredictReport, RecommendReport, TrainReport};
+use serde::Serialize;
 use train_core::lanes::Simd;
 use train_core::order::Schedule;
 use train_core::pmf::factors::Line;
@@ -38,7 +45,7 @@ use exchange::memory::MemoryExchange;
 use memory::Memory;
 use model::{Model, logistic, pmf};
 use output::{Artifacts, Tables};
-use plan::{Plan, Task};
+use plan::{Plan, Task, Work};
 use protocol::supervisor::{Finished, Outcome, Rules};
 use reader::{BatchDecoder, ReadAhead};
 use supervisor::Records;
@@ -49,6 +56,39 @@ const WAIT_MAX: Duration = Duration::from_secs(300);
 
 /// Mini-batches that a worker's reader is ahead, at least.
 const READ_AHEAD: usize = 4;
+
+/// Name and version of this tool, as it stands in files and reports.
+pub const TOOL: &str = concat!("train ", env!("CARGO_PKG_VERSION"));
+
+/// What a command did.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Report {
+    /// A model was trained, or was already there.
+    Trained(Box<TrainReport>),
+    /// Rows were scored.
+    Predicted(Box<PredictReport>),
+    /// A model was measured.
+    Evaluated(Box<EvaluateReport>),
+    /// Movies were listed.
+    Recommended(Box<RecommendReport>),
+    /// What was asked for went to standard output itself, so there is no report on it.
+    Streamed,
+}
+
+/// Does `work`.
+///
+/// # Errors
+/// As [`run`], [`predict::run`], [`evaluate::run`] and [`recommend::run`].
+pub fn carry_out(work: &Work, console: &Console) -> Result<Report, Error> {
+    match work {
+        Work::Train(plan) => run(plan, console).map(Box::new).map(Report::Trained),
+        Work::Predict(plan) => predict::run(plan, console)
+            .map(|report| report.map_or(Report::Streamed, |r| Report::Predicted(Box::new(r)))),
+        Work::Evaluate(plan) => evaluate::run(plan, console).map(Box::new).map(Report::Evaluated),
+        Work::Recommend(plan) => recommend::run(plan, console).map(Box::new).map(Report::Recommended),
+    }
+}
 
 /// Trains as `plan` says: workers are threads of this process.
 ///

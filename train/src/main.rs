@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use reporting::Console;
+use train::Report;
 use train::cli::{Cli, Command};
-use train::plan::Plan;
+use train::plan::Work;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -14,9 +15,12 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let console = Console::new(&cli.flags);
-    let report = reporting::interrupt::listen()
+    let outcome = reporting::interrupt::listen()
         .map_err(|e| train::Error::Internal(e.to_string()))
-        .and_then(|()| Plan::resolve(&cli.train))
-        .and_then(|plan| train::run(&plan, &console));
-    console.finish(report)
+        .and_then(|()| Work::resolve(&cli))
+        .and_then(|work| train::carry_out(&work, &console));
+    match outcome {
+        Ok(Report::Streamed) => ExitCode::SUCCESS,
+        outcome => console.finish(outcome),
+    }
 }

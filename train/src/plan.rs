@@ -2,6 +2,7 @@
 
 pub mod logistic;
 pub mod pmf;
+pub mod scoring;
 
 use std::time::Duration;
 
@@ -11,9 +12,39 @@ use manifests::place::Place;
 use schemas::dataset::{Digest, Layout};
 use schemas::report::{LogisticSettings, PmfSettings};
 
-use crate::cli::TrainArgs;
+use crate::cli::{Cli, Command, TrainArgs};
 use crate::error::Error;
 use crate::model::Metric;
+
+/// What is to be done.
+#[derive(Clone, Debug)]
+pub enum Work {
+    /// `train`
+    Train(Box<Plan>),
+    /// `train predict`
+    Predict(scoring::Predict),
+    /// `train evaluate`
+    Evaluate(scoring::Evaluate),
+    /// `train recommend`
+    Recommend(scoring::Recommend),
+}
+
+impl Work {
+    /// Resolves what was typed.
+    ///
+    /// # Errors
+    /// As [`Plan::resolve`], or when flags do not fit each other.
+    pub fn resolve(cli: &Cli) -> Result<Self, Error> {
+        match &cli.command {
+            Some(Command::Predict(args)) => scoring::Predict::resolve(args).map(Self::Predict),
+            Some(Command::Evaluate(args)) => scoring::Evaluate::resolve(args).map(Self::Evaluate),
+            Some(Command::Recommend(args)) => scoring::Recommend::resolve(args).map(Self::Recommend),
+            Some(Command::Completions { .. }) | None => {
+                Plan::resolve(&cli.train).map(|plan| Self::Train(Box::new(plan)))
+            }
+        }
+    }
+}
 
 /// Everything that is needed to train.
 #[derive(Clone, Debug)]

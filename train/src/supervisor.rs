@@ -10,6 +10,7 @@ use schemas::report::ClickQuality;
 use crate::control::{ControlPlane, Mailbox};
 use crate::error::Error;
 use crate::model::Metric;
+use crate::output::logistic::figures;
 use crate::protocol::supervisor::{Command, EvaluationRecord, Event, Outcome, Rules, StepRecord, Supervisor};
 use crate::protocol::{Refusal, envelope};
 
@@ -147,7 +148,5 @@ impl Shell<'_> {
 
 /// `, AUC 0.7812, normalised entropy 0.8431, calibration 1.002`, as far as known.
 fn clicks_shown(quality: ClickQuality) -> String {
-    let ClickQuality { auc, normalised_entropy, calibration, .. } = quality;
-    let figures = [("AUC", auc), ("normalised entropy", normalised_entropy), ("calibration", calibration)];
-    figures.iter().filter_map(|(name, value)| value.map(|value| format!(", {name} {value:.4}"))).collect()
+    figures(quality).map(|figure| format!(", {figure}")).collect()
 }

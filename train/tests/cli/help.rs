@@ -1,9 +1,11 @@
 //! The help, its examples, and the completions.
 
 use schemas::exit::EXIT_CODES_HELP;
-use train::cli::EXAMPLES;
+use train::cli::{EVALUATE_EXAMPLES, EXAMPLES, PREDICT_EXAMPLES, RECOMMEND_EXAMPLES};
 
-use crate::sandbox::{Sandbox, TRAIN};
+use crate::clicks::{rows, text, write_manifest};
+use crate::ratings::write_ratings;
+use crate::sandbox::{Ran, Sandbox, TRAIN};
 use crate::shards::{SMALL, Spec};
 
 #[test]
@@ -19,21 +21,58 @@ fn the_help_has_exit_codes_and_examples() {
     assert_eq!(sandbox.run("--version").stdout, concat!("train ", env!("CARGO_PKG_VERSION"), "\n"));
 }
 
+/// Runs `line` in a shell, in the sandbox.
+fn shell(sandbox: &Sandbox, line: &str) -> Ran {
+    let path = std::env::var("PATH").unwrap();
+    let folder = std::path::Path::new(TRAIN).parent().unwrap().display();
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", line]).current_dir(sandbox.path("")).env("PATH", format!("{folder}:{path}"));
+    shell.output().unwrap().into()
+}
+
 #[test]
 fn the_examples_run_as_they_are_printed() {
     for example in EXAMPLES {
         let sandbox = Sandbox::with(Spec { rows: 1500, holdout: 150, ..SMALL });
-        crate::click_shards::write(&sandbox.path(""), true);
-        let path = std::env::var("PATH").unwrap();
-        let folder = std::path::Path::new(TRAIN).parent().unwrap().display();
-        let mut shell = std::process::Command::new("sh");
-        shell.args(["-c", example]).current_dir(sandbox.path("")).env("PATH", format!("{folder}:{path}"));
-        let report = crate::sandbox::Ran::from(shell.output().unwrap()).report();
+        write_manifest(&sandbox.path(""), "criteo", true, true);
+        let report = shell(&sandbox, example).report();
         assert!(sandbox.path(&report.output).join("model.safetensors").exists(), "{example}");
-        if let Some((_, out)) = example.split_once(" -o ") {
-            assert_eq!(report.output, out, "{example}");
-        }
+        let place = example.split(" -o ").nth(1);
+        assert!(place.is_none_or(|place| place == report.output), "{example}");
     }
+}
+
+#[test]
+fn the_examples_of_the_subcommands_run_as_they_are_printed() {
+    let sandbox = Sandbox::with(SMALL);
+    write_manifest(&sandbox.path(""), "criteo", true, true);
+    write_ratings(&sandbox.path(""), "prepared/ml20m", |_| ());
+    std::fs::write(sandbox.path("test.txt"), text(&rows("test", 50), false)).unwrap();
+    std::fs::write(sandbox.path("movies.csv"), "movieId,title,genres\n1,Toy Story (1995),Comedy\n").unwrap();
+    for line in [
+        "gzip test.txt",
+        "train --manifest criteo.json -o runs/clicks -q",
+        "train --manifest ml20m.json --biases -o runs/biased -q",
+    ] {
+        assert_eq!(shell(&sandbox, line).code, Some(0), "{line}");
+    }
+    let mut helps = sandbox.run("--help").stdout;
+    for name in ["predict", "evaluate", "recommend"] {
+        assert!(helps.contains(&format!("\n  {name} ")), "{helps}");
+    }
+    for name in ["predict", "evaluate", "recommend"] {
+        let help = sandbox.run(&format!("{name} --help")).stdout;
+        assert!(help.contains(EXIT_CODES_HELP), "{help}");
+        helps += &help;
+    }
+    let examples = PREDICT_EXAMPLES.iter().chain(&EVALUATE_EXAMPLES).chain(&RECOMMEND_EXAMPLES);
+    for example in examples {
+        assert!(helps.contains(&format!("\n  {example}\n")), "{example}");
+        let ran = shell(&sandbox, example);
+        assert_eq!(ran.code, Some(0), "{example}: {}", ran.stderr);
+        assert_eq!(ran.stdout.lines().count(), usize::from(!example.contains(" > ")), "{example}: {}", ran.stdout);
+    }
+    assert_eq!(sandbox.csv("holdout.csv", "user_id,item_id,rating,prediction,known,split").len(), 430);
 }
 
 #[test]

@@ -3,11 +3,18 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic; clippy knows test functions, not what they call")]
 
 mod bad_input;
+mod bad_models;
 mod click_shards;
+mod clicks;
 mod ending;
+mod evaluate;
 mod help;
 mod logistic;
 mod outputs;
+mod predict;
+mod ratings;
+mod recommend;
+mod runs;
 mod same_bits;
 mod sandbox;
 mod shards;

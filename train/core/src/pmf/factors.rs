@@ -60,11 +60,11 @@ impl Shape {
     }
 
     /// The place of the bias in a row of `side`; the other place next to the factors is the constant.
-    fn bias_place(&self, side: Side) -> usize {
+    pub(crate) fn bias_place(&self, side: Side) -> usize {
         self.n_factors + usize::from(side == Side::Item)
     }
 
-    fn constant_place(&self, side: Side) -> usize {
+    pub(crate) fn constant_place(&self, side: Side) -> usize {
         self.n_factors + usize::from(side == Side::User)
     }
 

@@ -5,10 +5,12 @@
 //! * [`gradient`]: gradient and loss of one mini-batch.
 //! * [`nesterov`]: reduction of a step's gradients in a fixed tree, and stochastic gradient descent with exact lazy Nesterov
 //!   momentum.
+//! * [`predict`]: outputs of a finished model.
 //! * [`textbook`]: the same training in its textbook form, slow and readable, which the tests hold against the fast one.
 
 pub mod batch;
 pub mod factors;
 pub mod gradient;
 pub mod nesterov;
+pub mod predict;
 pub mod textbook;
