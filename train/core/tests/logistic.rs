@@ -1,8 +1,6 @@
 //! Logistic regression against PyTorch, against its textbook form, and against finite differences; measures of predictions
 //! against scikit-learn.
 
-#![expect(clippy::unwrap_used, reason = "a test stops where something fails")]
-
 use proptest::prelude::*;
 use serde::Deserialize;
 use std::collections::BTreeMap;

@@ -115,7 +115,7 @@ fn the_files_of_a_run_agree() {
             close(quality.calibration, rows.iter().map(|r| p(r.0)).sum::<f64>() / n / share, 2e-5);
             let of = |label: f64| rows.iter().filter(move |row| row.1 == label).map(|row| row.0).collect::<Vec<f64>>();
             let (clicks, others) = (of(1.0), of(0.0));
-            let pairs = clicks.iter().flat_map(|c| others.iter().map(|o| f64::from(u8::from(c > o))));
+            let pairs = clicks.iter().flat_map(|c| others.iter().map(move |o| f64::from(u8::from(c > o))));
             let auc = pairs.sum::<f64>() / (clicks.len() * others.len()) as f64;
             // Outputs that differ by less than a thousandth may count as tied.
             close(quality.auc, auc, 1e-3);
