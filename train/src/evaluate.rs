@@ -9,12 +9,13 @@ use manifests::load::{self, Shards};
 use manifests::ratings::{self, RatingRows};
 use reporting::{Console, Progress, count};
 use schemas::dataset::{BaselineRmse, Layout, Object};
-use schemas::report::{ClickQuality, EvaluateReport, Evaluated, RatingQuality, Split};
+use schemas::report::{EvaluateReport, Evaluated, RatingQuality, Split};
 use train_core::logistic::gradient::loss;
 use train_core::quality::Tally;
 
 use crate::TOOL;
 use crate::error::Error;
+use crate::model::click_quality;
 use crate::plan::scoring::Evaluate;
 use crate::predict::{clicks_shown, ratings_shown};
 use crate::saved::logistic::{Scores, Scratch};
@@ -130,13 +131,7 @@ fn clicks(model: &logistic::Model, objects: &Objects<'_>, shards: &Shards, split
         rows += batch.labels.len() as u64;
         Ok(())
     })?;
-    let found = tally.quality(loss_sum);
-    let quality = ClickQuality {
-        log_loss: loss_sum / rows as f64,
-        auc: found.auc,
-        normalised_entropy: found.normalised_entropy,
-        calibration: found.calibration,
-    };
+    let quality = click_quality(&tally, loss_sum, rows);
     let base_log_loss = match split {
         Split::Train => Some(labels.train_base_log_loss),
         Split::Holdout => labels.holdout_base_log_loss,

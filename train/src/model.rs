@@ -10,6 +10,8 @@ use std::sync::{Arc, RwLock, TryLockError};
 
 use bytes::Bytes;
 use schemas::message::Scores;
+use schemas::report::ClickQuality;
+use train_core::quality::{Quality, Tally};
 
 /// A model that is being trained.
 pub trait Model: Sync {
@@ -54,6 +56,13 @@ pub struct Loss {
     pub sum: f64,
     /// The rows.
     pub rows: u64,
+}
+
+/// How good predictions are that were counted in `tally`, and whose losses, in nats, add up to `loss_sum` over `rows`.
+#[must_use]
+pub fn click_quality(tally: &Tally, loss_sum: f64, rows: u64) -> ClickQuality {
+    let Quality { auc, normalised_entropy, calibration } = tally.quality(loss_sum);
+    ClickQuality { log_loss: loss_sum / rows as f64, auc, normalised_entropy, calibration }
 }
 
 /// Which worker of how many.

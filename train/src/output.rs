@@ -4,13 +4,20 @@
 pub mod logistic;
 pub mod pmf;
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Instant;
 
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_schema::{Field, Schema};
 use bytes::Bytes;
 use manifests::digest::digest;
-use manifests::load;
+use manifests::{id_map, load};
+use parquet::arrow::ArrowWriter;
 use reporting::{Console, count};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensorError};
 use schemas::dataset::{Digest, Object};
 use schemas::preparation::{self, PREPARATION_KEY, Preparation};
 use schemas::report::{RUN_FORMAT, RUN_VERSION, Reduce, StopReason, TrainReport, Trained};
@@ -253,6 +260,42 @@ pub fn summarise(plan: &Plan, report: &TrainReport, console: &Console) {
     console.note(format!("model    {} (for DuckDB or pandas: {})", plan.out.show(MODEL), tables.join(", ")));
     console.note(format!("history  {}", plan.out.show(HISTORY)));
     console.note(format!("report   {}", plan.out.show(REPORT)));
+}
+
+/// A named array of floats.
+struct Tensor {
+    name: String,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl Tensor {
+    fn new(name: &str, shape: Vec<usize>, values: &[f32]) -> Self {
+        Self { name: name.to_owned(), shape, bytes: values.iter().flat_map(|x| x.to_le_bytes()).collect() }
+    }
+}
+
+/// A safetensors file, which says what it is `about`.
+fn safetensors(tensors: &[Tensor], about: &serde_json::Value) -> Result<Vec<u8>, Error> {
+    let views = tensors
+        .iter()
+        .map(|t| Ok((&t.name, TensorView::new(Dtype::F32, t.shape.clone(), &t.bytes)?)))
+        .collect::<Result<Vec<_>, SafeTensorError>>()
+        .map_err(Error::internal)?;
+    // One entry, because the order of several would not be the same in every run.
+    let metadata = HashMap::from([("gristmill".to_owned(), about.to_string())]);
+    safetensors::serialize(views, Some(metadata)).map_err(Error::internal)
+}
+
+/// A Parquet file of one table.
+fn parquet(fields: Vec<Field>, columns: Vec<ArrayRef>) -> Result<Vec<u8>, Error> {
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(Error::internal)?;
+    let mut bytes = Vec::new();
+    let mut writer =
+        ArrowWriter::try_new(&mut bytes, batch.schema(), Some(id_map::properties())).map_err(Error::internal)?;
+    writer.write(&batch).map_err(Error::internal)?;
+    writer.close().map_err(Error::internal)?;
+    Ok(bytes)
 }
 
 /// The history as CSV, and the digest of all of it but the times.

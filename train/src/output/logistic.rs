@@ -1,19 +1,16 @@
 //! A logistic regression as files and in words.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, Float32Array, RecordBatch, StringArray, UInt32Array};
-use arrow_schema::{DataType, Field, Schema};
-use manifests::{id_map, scales};
-use parquet::arrow::ArrowWriter;
+use arrow_array::{ArrayRef, Float32Array, StringArray, UInt32Array};
+use arrow_schema::{DataType, Field};
+use manifests::scales;
 use reporting::count;
-use safetensors::tensor::TensorView;
 use schemas::report::{ClickQuality, LrDecay, Reduce};
 use train_core::logistic::weights::Weights;
 use train_core::logistic::{N_NUMBERS, Space};
 
-use super::{Artifacts, MODEL, Tables};
+use super::{Artifacts, MODEL, Tables, Tensor, parquet, safetensors};
 use crate::error::Error;
 use crate::plan::Plan;
 use crate::plan::logistic::Task;
@@ -82,28 +79,20 @@ pub(crate) fn figures(quality: ClickQuality) -> impl Iterator<Item = String> {
 /// # Errors
 /// Of the libraries that encode them; there are none known.
 pub fn artifacts(plan: &Plan, task: &Task, weights: &Weights) -> Result<Artifacts, Error> {
-    Ok(Artifacts(vec![(MODEL, safetensors(plan, weights)?), (TABLES[0], table(task, weights)?)]))
+    Ok(Artifacts(vec![(MODEL, model(plan, weights)?), (TABLES[0], table(task, weights)?)]))
 }
 
 /// The model as safetensors: `weights`, shape `(n_features,)`, and `intercept`, shape `(1,)`, if there is one; both f32.
-fn safetensors(plan: &Plan, weights: &Weights) -> Result<Vec<u8>, Error> {
-    let bytes = |values: &[f32]| -> Vec<u8> { values.iter().flat_map(|x| x.to_le_bytes()).collect() };
-    let mut tensors = vec![("weights", vec![weights.features.len()], bytes(&weights.features))];
-    tensors.extend(weights.intercept.map(|intercept| ("intercept", vec![1], bytes(&[intercept]))));
-    let views = tensors
-        .iter()
-        .map(|(name, shape, bytes)| Ok((*name, TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes)?)))
-        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
-        .map_err(Error::internal)?;
-    // One entry, because the order of several would not be the same in every run.
+fn model(plan: &Plan, weights: &Weights) -> Result<Vec<u8>, Error> {
+    let mut tensors = vec![Tensor::new("weights", vec![weights.features.len()], &weights.features)];
+    tensors.extend(weights.intercept.map(|intercept| Tensor::new("intercept", vec![1], &[intercept])));
     let about = serde_json::json!({
         "format": "gristmill.lr",
         "version": 1,
         "manifest": plan.shards.digest,
         "probability": "sigmoid(weights . x + intercept); feature j - 1 is Ij, feature 13 + bucket is a bucket",
     });
-    let metadata = HashMap::from([("gristmill".to_owned(), about.to_string())]);
-    safetensors::serialize(views, Some(metadata)).map_err(Error::internal)
+    safetensors(&tensors, &about)
 }
 
 /// The weights as Parquet: `name` of a number or the intercept, or `bucket`; and `weight`.
@@ -124,11 +113,5 @@ fn table(task: &Task, weights: &Weights) -> Result<Vec<u8>, Error> {
         Arc::new(buckets.collect::<UInt32Array>()),
         Arc::new(Float32Array::from_iter_values(values)),
     ];
-    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(Error::internal)?;
-    let mut bytes = Vec::new();
-    let mut writer =
-        ArrowWriter::try_new(&mut bytes, batch.schema(), Some(id_map::properties())).map_err(Error::internal)?;
-    writer.write(&batch).map_err(Error::internal)?;
-    writer.close().map_err(Error::internal)?;
-    Ok(bytes)
+    parquet(fields, columns)
 }

@@ -1,18 +1,15 @@
 //! A matrix factorisation as files and in words.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, UInt32Array};
-use arrow_schema::{DataType, Field, Schema};
+use arrow_array::{ArrayRef, FixedSizeListArray, Float32Array, UInt32Array};
+use arrow_schema::{DataType, Field};
 use manifests::id_map;
-use parquet::arrow::ArrowWriter;
 use reporting::count;
-use safetensors::tensor::TensorView;
 use schemas::dataset::BaselineRmse;
 use train_core::pmf::factors::Matrix;
 
-use super::{Artifacts, MODEL, Tables, times};
+use super::{Artifacts, MODEL, Tables, Tensor, parquet, safetensors, times};
 use crate::error::Error;
 use crate::model::pmf::Factors;
 use crate::plan::Plan;
@@ -94,30 +91,23 @@ pub(super) fn summary(
 /// Of the libraries that encode them; there are none known.
 pub fn artifacts(plan: &Plan, task: &Task, factors: &Factors, ids: Ids) -> Result<Artifacts, Error> {
     Ok(Artifacts(vec![
-        (MODEL, safetensors(plan, task, factors)?),
+        (MODEL, model(plan, task, factors)?),
         (TABLES[0], table(task, "user", ids.users, &factors.users)?),
         (TABLES[1], table(task, "item", ids.items, &factors.items)?),
     ]))
 }
 
 /// The model as safetensors: `user_factors`, `item_factors` and, with biases, `user_biases`, `item_biases`, all f32.
-fn safetensors(plan: &Plan, task: &Task, factors: &Factors) -> Result<Vec<u8>, Error> {
+fn model(plan: &Plan, task: &Task, factors: &Factors) -> Result<Vec<u8>, Error> {
     let n_factors = task.settings.factors as usize;
     let mut tensors = Vec::new();
     for (name, matrix) in [("user", &factors.users), ("item", &factors.items)] {
-        let bytes = |values: &[f32]| -> Vec<u8> { values.iter().flat_map(|x| x.to_le_bytes()).collect() };
         let shape = vec![matrix.factors.len() / n_factors, n_factors];
-        tensors.push((format!("{name}_factors"), shape, bytes(&matrix.factors)));
+        tensors.push(Tensor::new(&format!("{name}_factors"), shape, &matrix.factors));
         if task.settings.biases {
-            tensors.push((format!("{name}_biases"), vec![matrix.biases.len()], bytes(&matrix.biases)));
+            tensors.push(Tensor::new(&format!("{name}_biases"), vec![matrix.biases.len()], &matrix.biases));
         }
     }
-    let views = tensors
-        .iter()
-        .map(|(name, shape, bytes)| Ok((name, TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes)?)))
-        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
-        .map_err(Error::internal)?;
-    // One entry, because the order of several would not be the same in every run.
     let about = serde_json::json!({
         "format": "gristmill.pmf",
         "version": 1,
@@ -125,8 +115,7 @@ fn safetensors(plan: &Plan, task: &Task, factors: &Factors) -> Result<Vec<u8>, E
         "mean": task.ratings.mean,
         "stars": "mean + user_factors[u] . item_factors[i] + user_biases[u] + item_biases[i]",
     });
-    let metadata = HashMap::from([("gristmill".to_owned(), about.to_string())]);
-    safetensors::serialize(views, Some(metadata)).map_err(Error::internal)
+    safetensors(&tensors, &about)
 }
 
 /// One matrix as Parquet: the model's number, the source's id, the bias if there is one, the factors.
@@ -145,11 +134,5 @@ fn table(task: &Task, name: &str, ids: Vec<u32>, matrix: &Matrix) -> Result<Vec<
     fields.push(Field::new("factors", list, false));
     let values = Arc::new(Float32Array::from(matrix.factors.clone()));
     columns.push(Arc::new(FixedSizeListArray::new(entry, n_factors as i32, values, None)));
-    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(Error::internal)?;
-    let mut bytes = Vec::new();
-    let mut writer =
-        ArrowWriter::try_new(&mut bytes, batch.schema(), Some(id_map::properties())).map_err(Error::internal)?;
-    writer.write(&batch).map_err(Error::internal)?;
-    writer.close().map_err(Error::internal)?;
-    Ok(bytes)
+    parquet(fields, columns)
 }

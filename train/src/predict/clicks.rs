@@ -19,6 +19,7 @@ use train_core::quality::Tally;
 use super::sink::{Columns, Shape, Sink, push_float, push_number};
 use super::{Done, Job, Parts, Rows};
 use crate::error::Error;
+use crate::model::click_quality;
 use crate::plan::scoring::Format;
 use crate::saved::logistic::{Model, Scores, Scratch};
 use crate::stored::Objects;
@@ -249,12 +250,6 @@ impl Measured {
 
     fn finish(mut self) -> ClickQuality {
         self.settle();
-        let quality = self.tally.quality(self.loss_sum);
-        ClickQuality {
-            log_loss: self.loss_sum / self.rows as f64,
-            auc: quality.auc,
-            normalised_entropy: quality.normalised_entropy,
-            calibration: quality.calibration,
-        }
+        click_quality(&self.tally, self.loss_sum, self.rows)
     }
 }

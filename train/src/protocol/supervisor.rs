@@ -13,7 +13,7 @@ use train_core::order::{Schedule, worker_of_slot};
 use train_core::quality::Tally;
 
 use super::{Refusal, check_origin};
-use crate::model::Metric;
+use crate::model::{Metric, click_quality};
 
 /// A run has diverged when a step's mean loss is this many times that of the first step: a doubled RMSE. On held-out rows the
 /// baseline's loss counts too, because a few odd rows may be far from the mean to begin with.
@@ -381,7 +381,7 @@ impl Supervisor {
             return self.fail(self.diverged(step, loss));
         }
         let best = self.best.is_none_or(|best| loss < best.loss);
-        let record = EvaluationRecord { epoch, step, loss, clicks: self.quality(mean, loss_sum), best };
+        let record = EvaluationRecord { epoch, step, loss, clicks: self.quality(loss_sum, rows), best };
         if best {
             self.best = Some(record);
         }
@@ -407,7 +407,7 @@ impl Supervisor {
     }
 
     /// What all workers counted together, if they did.
-    fn quality(&mut self, log_loss: f64, loss_sum: f64) -> Option<ClickQuality> {
+    fn quality(&mut self, loss_sum: f64, rows: u64) -> Option<ClickQuality> {
         let counted = std::mem::take(&mut self.scores);
         if counted.is_empty() {
             return None;
@@ -417,13 +417,7 @@ impl Supervisor {
             tally.add_predicted(scores.predicted);
             scores.bins.iter().for_each(|&(bin, clicks, others)| tally.add_bin(bin, clicks, others));
         }
-        let quality = tally.quality(loss_sum);
-        Some(ClickQuality {
-            log_loss,
-            auc: quality.auc,
-            normalised_entropy: quality.normalised_entropy,
-            calibration: quality.calibration,
-        })
+        Some(click_quality(&tally, loss_sum, rows))
     }
 
     fn diverged(&self, step: u64, loss: f64) -> Outcome {
