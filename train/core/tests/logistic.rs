@@ -270,7 +270,7 @@ fn batch(rows: std::ops::Range<usize>) -> impl Strategy<Value = Batch> {
 const ADAM: Adam = Adam { learning_rate: 0.02, beta1: 0.9, beta2: 0.999, l2: 0.01 };
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
     fn the_fast_form_equals_the_textbook(
@@ -283,11 +283,10 @@ proptest! {
             intercept.then_some(space.n_features()),
         );
         let batches: Vec<&Batch> = batches.iter().collect();
-        // Where gradients cancel, Adam divides what is left of them by itself; that is noise in either form, and comes back in the
-        // next step's gradients.
+        // Where gradients cancel, Adam divides what is left of them by itself; that is noise in either form.
         let mut noise = vec![false; slow.weights.len()];
         let groups = [&batches[..], &batches[..1], &batches[..batches.len().div_ceil(2)]];
-        for (group, tolerance) in groups.into_iter().zip([1e-5, 1e-2, 1e-2]) {
+        for (group, tolerance) in groups.into_iter().zip([1e-5, 1e-3, 1e-3]) {
             let dense: Vec<_> = group.iter().map(|b| b.dense(&space, &SCALES)).collect();
             let rows: f64 = dense.iter().map(|b| b.len() as f64).sum();
             let expected = dense.iter().map(|b| slow.loss(b)).sum::<f64>() / rows;
@@ -311,6 +310,12 @@ proptest! {
                 *noise |= touched && (reduced[i] + ADAM.l2 * slow.weights[i]).abs() < 1e-4;
             }
             slow.step(&parts, textbook::Adam { learning_rate: ADAM.learning_rate, beta1: ADAM.beta1, beta2: ADAM.beta2, l2: ADAM.l2 });
+            // So that it does not come back in the next step's gradients.
+            let weights = fast.weights();
+            let found = weights.features.iter().chain(&weights.intercept).zip(&noise);
+            for (weight, (found, _)) in slow.weights.iter_mut().zip(found).filter(|(_, (_, noise))| **noise) {
+                *weight = f64::from(*found);
+            }
         }
         let weights = fast.weights();
         let pairs = weights.features.iter().chain(&weights.intercept).zip(&slow.weights);
