@@ -44,7 +44,7 @@ pub use error::Error;
 use exchange::memory::MemoryExchange;
 use memory::Memory;
 use model::{Model, logistic, pmf};
-use output::{Artifacts, Tables};
+use output::{Files, Tables};
 use plan::{Plan, Task, Work};
 use protocol::supervisor::{Finished, Outcome, Rules};
 use reader::{BatchDecoder, ReadAhead};
@@ -109,12 +109,11 @@ pub fn run(plan: &Plan, console: &Console) -> Result<TrainReport, Error> {
     let progress = console.progress("training", Some(total), plan.task.rows());
     let watch = Watch { start, console, progress: &progress };
     let result = match &plan.task {
-        Task::Pmf(task) => train_pmf(plan, task, &tables, watch),
-        Task::Logistic(task) => train_logistic(plan, task, &tables, watch),
+        Task::Pmf(task) => train_pmf(plan, task, tables, watch),
+        Task::Logistic(task) => train_logistic(plan, task, tables, watch),
     };
     progress.finish();
-    let (finished, records, artifacts) = result?;
-    let report = output::write(plan, finished, &records, artifacts, tables, start)?;
+    let report = result?;
     output::summarise(plan, &report, console);
     Ok(report)
 }
@@ -127,34 +126,35 @@ struct Watch<'a> {
     progress: &'a Progress,
 }
 
-fn train_pmf(
-    plan: &Plan,
-    task: &plan::pmf::Task,
-    tables: &Tables,
-    watch: Watch<'_>,
-) -> Result<(Finished, Records, Artifacts), Error> {
-    let ids = output::pmf::Ids::new(plan, tables)?;
+fn train_pmf(plan: &Plan, task: &plan::pmf::Task, tables: Tables, watch: Watch<'_>) -> Result<TrainReport, Error> {
+    let ids = output::pmf::Ids::new(plan, &tables)?;
     let size = (task.ratings.n_users, task.ratings.n_items);
-    let mut memory = Memory::new(pmf::Replica::lines(&task.settings, size) * size_of::<Line>())?;
-    let replica = pmf::Replica::new(Simd::detect(), &task.settings, size, memory.of());
-    let (finished, records, factors) = train(plan, &replica, watch)?;
+    let (finished, records, factors) = {
+        let mut memory = Memory::new(pmf::Replica::lines(&task.settings, size) * size_of::<Line>())?;
+        let replica = pmf::Replica::new(Simd::detect(), &task.settings, size, memory.of());
+        train(plan, &replica, watch)?
+    };
     check_finite(plan, &finished, &records, factors.is_finite())?;
-    Ok((finished, records, output::pmf::artifacts(plan, task, &factors, ids)?))
+    let save = |files: &mut Files<'_>| output::pmf::save(plan, task, &factors, ids, files);
+    output::write(plan, finished, &records, tables, watch.start, save)
 }
 
 fn train_logistic(
     plan: &Plan,
     task: &plan::logistic::Task,
-    tables: &Tables,
+    tables: Tables,
     watch: Watch<'_>,
-) -> Result<(Finished, Records, Artifacts), Error> {
-    let space = output::logistic::space(plan, task, tables)?;
-    let mut memory = Memory::new(logistic::Replica::floats(&space) * size_of::<f32>())?;
-    let settings = task.settings.clone();
-    let replica = logistic::Replica::new(Simd::detect(), task.form, space, settings, schedule(plan)?, memory.of());
-    let (finished, records, weights) = train(plan, &replica, watch)?;
+) -> Result<TrainReport, Error> {
+    let space = output::logistic::space(plan, task, &tables)?;
+    let (finished, records, weights) = {
+        let mut memory = Memory::new(logistic::Replica::floats(&space) * size_of::<f32>())?;
+        let (settings, schedule) = (task.settings.clone(), schedule(plan)?);
+        let replica = logistic::Replica::new(Simd::detect(), task.form, space, settings, schedule, memory.of());
+        train(plan, &replica, watch)?
+    };
     check_finite(plan, &finished, &records, weights.is_finite())?;
-    Ok((finished, records, output::logistic::artifacts(plan, task, &weights)?))
+    let save = |files: &mut Files<'_>| output::logistic::save(plan, task, &weights, files);
+    output::write(plan, finished, &records, tables, watch.start, save)
 }
 
 /// Only the last step of a run without held-out rows can have spoilt the model without being seen.

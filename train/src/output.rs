@@ -13,6 +13,7 @@ use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{Field, Schema};
 use bytes::Bytes;
 use manifests::digest::digest;
+use manifests::place::Place;
 use manifests::{id_map, load};
 use parquet::arrow::ArrowWriter;
 use reporting::{Console, count};
@@ -38,9 +39,20 @@ pub const REPORT: &str = "report.json";
 /// Shows that the place can be written to; there for a moment only.
 const PROBE: &str = "probe.tmp";
 
-/// The files that a model is saved in, by key; [`MODEL`] is the first.
-#[derive(Clone, Debug)]
-pub struct Artifacts(pub Vec<(&'static str, Vec<u8>)>);
+/// Where the files of a model go, one after the other.
+pub struct Files<'a> {
+    place: &'a Place,
+    model_digest: Option<Digest>,
+}
+
+impl Files<'_> {
+    fn put(&mut self, key: &str, bytes: Vec<u8>) -> Result<(), Error> {
+        if key == MODEL {
+            self.model_digest = Some(digest(&bytes));
+        }
+        Ok(self.place.put(key, bytes)?)
+    }
+}
 
 /// The report of the very same run when it is already there, whole.
 ///
@@ -130,7 +142,7 @@ fn times(reduce: Reduce, step_batches: u32, n_batches: usize) -> f64 {
     }
 }
 
-/// Writes everything, the report last.
+/// Writes everything: what `save` gives, the model among it, and the report last.
 ///
 /// # Errors
 /// When something cannot be written; there is then no report.
@@ -138,19 +150,17 @@ pub fn write(
     plan: &Plan,
     finished: Finished,
     records: &Records,
-    Artifacts(files): Artifacts,
     Tables(tables): Tables,
     start: Instant,
+    save: impl FnOnce(&mut Files<'_>) -> Result<(), Error>,
 ) -> Result<TrainReport, Error> {
-    let model_digest = files.iter().find(|(key, _)| *key == MODEL).map(|(_, bytes)| digest(bytes));
-    let model_digest = model_digest.ok_or_else(|| Error::Internal("the artifacts hold the model".to_owned()))?;
     // From here on a run that is replaced is no longer whole.
     if plan.replace {
         plan.out.delete(REPORT)?;
     }
-    for (key, bytes) in files {
-        plan.out.put(key, bytes)?;
-    }
+    let mut files = Files { place: &plan.out, model_digest: None };
+    save(&mut files)?;
+    let model_digest = files.model_digest.ok_or_else(|| Error::Internal("the model is saved".to_owned()))?;
     let mut objects = Vec::new();
     for (name, object, bytes) in tables {
         let key = format!("preparation/{name}");

@@ -10,7 +10,7 @@ use schemas::report::{ClickQuality, LrDecay, Reduce};
 use train_core::logistic::weights::Weights;
 use train_core::logistic::{N_NUMBERS, Space};
 
-use super::{Artifacts, MODEL, Tables, Tensor, parquet, safetensors};
+use super::{Files, MODEL, Tables, Tensor, parquet, safetensors};
 use crate::error::Error;
 use crate::plan::Plan;
 use crate::plan::logistic::Task;
@@ -74,12 +74,13 @@ pub(crate) fn figures(quality: ClickQuality) -> impl Iterator<Item = String> {
     figures.into_iter().filter_map(|(name, value)| value.map(|value| format!("{name} {value:.4}")))
 }
 
-/// The files of the model.
+/// Saves the model.
 ///
 /// # Errors
-/// Of the libraries that encode them; there are none known.
-pub fn artifacts(plan: &Plan, task: &Task, weights: &Weights) -> Result<Artifacts, Error> {
-    Ok(Artifacts(vec![(MODEL, model(plan, weights)?), (TABLES[0], table(task, weights)?)]))
+/// When a file cannot be written.
+pub fn save(plan: &Plan, task: &Task, weights: &Weights, files: &mut Files<'_>) -> Result<(), Error> {
+    files.put(MODEL, model(plan, weights)?)?;
+    files.put(TABLES[0], table(task, weights)?)
 }
 
 /// The model as safetensors: `weights`, shape `(n_features,)`, and `intercept`, shape `(1,)`, if there is one; both f32.

@@ -9,7 +9,7 @@ use reporting::count;
 use schemas::dataset::BaselineRmse;
 use train_core::pmf::factors::Matrix;
 
-use super::{Artifacts, MODEL, Tables, Tensor, parquet, safetensors, times};
+use super::{Files, MODEL, Tables, Tensor, parquet, safetensors, times};
 use crate::error::Error;
 use crate::model::pmf::Factors;
 use crate::plan::Plan;
@@ -85,16 +85,14 @@ pub(super) fn summary(
     lines
 }
 
-/// The files of the model.
+/// Saves the model.
 ///
 /// # Errors
-/// Of the libraries that encode them; there are none known.
-pub fn artifacts(plan: &Plan, task: &Task, factors: &Factors, ids: Ids) -> Result<Artifacts, Error> {
-    Ok(Artifacts(vec![
-        (MODEL, model(plan, task, factors)?),
-        (TABLES[0], table(task, "user", ids.users, &factors.users)?),
-        (TABLES[1], table(task, "item", ids.items, &factors.items)?),
-    ]))
+/// When a file cannot be written.
+pub fn save(plan: &Plan, task: &Task, factors: &Factors, ids: Ids, files: &mut Files<'_>) -> Result<(), Error> {
+    files.put(MODEL, model(plan, task, factors)?)?;
+    files.put(TABLES[0], table(task, "user", ids.users, &factors.users)?)?;
+    files.put(TABLES[1], table(task, "item", ids.items, &factors.items)?)
 }
 
 /// The model as safetensors: `user_factors`, `item_factors` and, with biases, `user_biases`, `item_biases`, all f32.
