@@ -115,6 +115,11 @@ impl Progress {
         }
     }
 
+    /// Has `say` say something while the bar is out of the way.
+    pub fn aside(&self, say: impl FnOnce()) {
+        self.inner.bar.suspend(say);
+    }
+
     /// The task is over: clears the bar.
     pub fn finish(&self) {
         self.inner.bar.finish_and_clear();
