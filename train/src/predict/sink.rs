@@ -59,8 +59,15 @@ pub(super) struct Sink<'a, C> {
 }
 
 enum Form<C> {
-    Csv(Box<dyn Write + Send>),
-    Parquet { file: Box<ArrowWriter<Box<dyn Write + Send>>>, waiting: C },
+    /// The header is written with the first rows, so that nothing is when there are none.
+    Csv {
+        writer: Box<dyn Write + Send>,
+        header: Option<String>,
+    },
+    Parquet {
+        file: Box<ArrowWriter<Box<dyn Write + Send>>>,
+        waiting: C,
+    },
 }
 
 impl<'a, C: Columns> Sink<'a, C> {
@@ -72,13 +79,9 @@ impl<'a, C: Columns> Sink<'a, C> {
         next_row: u64,
         header: &str,
     ) -> Result<Self, Error> {
-        let mut writer = destination.writer()?;
+        let writer = destination.writer()?;
         let form = match format {
-            Format::Csv => {
-                let written = writer.write_all(header.as_bytes());
-                written.map_err(|e| destination.unwritable(e))?;
-                Form::Csv(writer)
-            }
+            Format::Csv => Form::Csv { writer, header: Some(header.to_owned()) },
             Format::Parquet => {
                 let schema = C::default().batch(shape, 0).schema();
                 let file = ArrowWriter::try_new(writer, schema, Some(properties()));
@@ -92,8 +95,10 @@ impl<'a, C: Columns> Sink<'a, C> {
     /// Adds the next rows: `columns`, or what `text` makes of the number of the first.
     pub(super) fn add<'t>(&mut self, columns: &C, text: impl FnOnce(u64) -> &'t [u8]) -> Result<(), Error> {
         let n_rows = columns.len();
-        if let Form::Csv(writer) = &mut self.form {
-            writer.write_all(text(self.next_row)).map_err(|e| self.destination.unwritable(e))?;
+        if let Form::Csv { writer, header } = &mut self.form {
+            let header = header.take().unwrap_or_default();
+            let written = writer.write_all(header.as_bytes()).and_then(|()| writer.write_all(text(self.next_row)));
+            written.map_err(|e| self.destination.unwritable(e))?;
             self.next_row += n_rows as u64;
             return Ok(());
         }
@@ -124,7 +129,7 @@ impl<'a, C: Columns> Sink<'a, C> {
     pub(super) fn finish(mut self) -> Result<(), Error> {
         self.settle(1)?;
         match self.form {
-            Form::Csv(mut writer) => writer.flush().map_err(|e| self.destination.unwritable(e)),
+            Form::Csv { mut writer, .. } => writer.flush().map_err(|e| self.destination.unwritable(e)),
             Form::Parquet { file, .. } => {
                 let written = file.into_inner().map_err(system).and_then(|mut writer| writer.flush());
                 written.map_err(|e| self.destination.unwritable(e))

@@ -380,7 +380,9 @@ fn text_that_is_not_of_the_model_s_kind_is_told() {
     ];
     for (content, message) in table {
         std::fs::write(sandbox.path("bad.csv"), content).unwrap();
-        let ran = sandbox.run("predict --model runs/ratings bad.csv -o out.csv");
-        ran.failed(3, &[&format!("error: bad.csv{message}"), "\n  fix: "]);
+        for out in ["-o out.csv", ""] {
+            let ran = sandbox.run(&format!("predict --model runs/ratings bad.csv {out}"));
+            ran.failed(3, &[&format!("error: bad.csv{message}"), "\n  fix: "]);
+        }
     }
 }
