@@ -95,6 +95,9 @@ impl<'a, C: Columns> Sink<'a, C> {
     /// Adds the next rows: `columns`, or what `text` makes of the number of the first.
     pub(super) fn add<'t>(&mut self, columns: &C, text: impl FnOnce(u64) -> &'t [u8]) -> Result<(), Error> {
         let n_rows = columns.len();
+        if n_rows == 0 {
+            return Ok(());
+        }
         if let Form::Csv { writer, header } = &mut self.form {
             let header = header.take().unwrap_or_default();
             let written = writer.write_all(header.as_bytes()).and_then(|()| writer.write_all(text(self.next_row)));
