@@ -401,7 +401,7 @@ struct Columns<'a> {
     scratch: &'a mut Scratch,
 }
 
-impl Columns<'_> {
+impl<'a> Columns<'a> {
     /// Appends labels and numbers.
     fn read_numbers(
         &mut self,
@@ -426,7 +426,7 @@ impl Columns<'_> {
         problem: impl Fn(u32) -> String,
     ) -> Result<(), String> {
         let (pages, name, n_rows) = self.next()?;
-        read::column(pages, optional, n_rows, self.scratch, out, |values| refused(&name, values, &allowed, &problem))
+        read::column(pages, optional, n_rows, self.scratch, out, |values| refused(name, values, &allowed, &problem))
     }
 
     /// As [`Columns::read`], of buckets that may stay in the form of their dictionary.
@@ -437,15 +437,16 @@ impl Columns<'_> {
         problem: impl Fn(u32) -> String,
     ) -> Result<(), String> {
         let (pages, name, n_rows) = self.next()?;
-        read::bucket_column(pages, n_rows, self.scratch, out, |values| refused(&name, values, &allowed, &problem))
+        read::bucket_column(pages, n_rows, self.scratch, out, |values| refused(name, values, &allowed, &problem))
     }
 
     /// Pages, name and rows of the next column.
-    fn next(&mut self) -> Result<(Box<dyn PageReader>, String, usize), String> {
-        let metadata = self.group.metadata();
+    fn next(&mut self) -> Result<(Box<dyn PageReader>, &'a str, usize), String> {
+        let group = self.group;
+        let metadata = group.metadata();
         let n_rows = usize::try_from(metadata.num_rows()).map_err(|e| e.to_string())?;
-        let pages = self.group.get_column_page_reader(self.next).map_err(unreadable)?;
-        let name = metadata.column(self.next).column_descr().name().to_owned();
+        let pages = group.get_column_page_reader(self.next).map_err(unreadable)?;
+        let name = metadata.column(self.next).column_descr().name();
         self.next += 1;
         Ok((pages, name, n_rows))
     }

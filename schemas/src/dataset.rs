@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::clicks::{Dense, Sparse};
+use crate::clicks::{Dense, Labels, Sparse};
 
 /// The `format` field of a [`Descriptor`].
 pub const FORMAT: &str = "gristmill.dataset";
@@ -171,6 +171,16 @@ impl Layout {
         match self {
             Self::Ratings(ratings) => Some(ratings),
             Self::Dense(_) | Self::Sparse(_) => None,
+        }
+    }
+
+    /// What is known of the labels of click logs; nothing for rows without labels, and for ratings.
+    #[must_use]
+    pub const fn labels(&self) -> Option<Labels> {
+        match self {
+            Self::Ratings(_) => None,
+            Self::Dense(dense) => dense.labels,
+            Self::Sparse(sparse) => sparse.labels,
         }
     }
 

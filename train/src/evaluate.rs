@@ -8,7 +8,7 @@ use manifests::clicks::{CodedRows, Form, decode_coded};
 use manifests::load::{self, Shards};
 use manifests::ratings::{self, RatingRows};
 use reporting::{Console, Progress, count};
-use schemas::dataset::{BaselineRmse, Layout, Object};
+use schemas::dataset::{BaselineRmse, Object};
 use schemas::report::{EvaluateReport, Evaluated, RatingQuality, Split};
 use train_core::logistic::gradient::loss;
 use train_core::quality::Tally;
@@ -32,15 +32,11 @@ pub fn run(plan: &Evaluate, console: &Console) -> Result<EvaluateReport, Error> 
     let shards = load::shards(&plan.manifest)?;
     let manifest = &shards.manifest;
     like::check(&run.preparation, &manifest.layout, &shards.name)?;
-    let (objects, rows) = match plan.split {
-        Split::Train => (&manifest.batches, manifest.rows),
-        Split::Holdout => (&manifest.holdout_batches, manifest.holdout_rows),
+    let (objects, rows, which, other) = match plan.split {
+        Split::Train => (&manifest.batches, manifest.rows, "training", "holdout"),
+        Split::Holdout => (&manifest.holdout_batches, manifest.holdout_rows, "held-out", "train"),
     };
     if rows == 0 {
-        let (which, other) = match plan.split {
-            Split::Train => ("training", "holdout"),
-            Split::Holdout => ("held-out", "train"),
-        };
         let problem = format!("`{}` has no {which} rows", shards.name);
         return Err(Error::Usage { problem, fix: format!("measure the others, with `--rows {other}`") });
     }
@@ -53,10 +49,6 @@ pub fn run(plan: &Evaluate, console: &Console) -> Result<EvaluateReport, Error> 
     };
     progress.finish();
     let evaluated = evaluated?;
-    let which = match plan.split {
-        Split::Train => "training",
-        Split::Holdout => "held-out",
-    };
     let (n, name, place) = (count(rows), &shards.name, &run.place);
     console.note(format!("{place} on {n} {which} rows of {name}: {}", shown(&evaluated)));
     Ok(EvaluateReport {
@@ -108,12 +100,7 @@ struct ClickBatch {
 
 fn clicks(model: &logistic::Model, objects: &Objects<'_>, shards: &Shards, split: Split) -> Result<Evaluated, Error> {
     let layout = &shards.manifest.layout;
-    let labels = match layout {
-        Layout::Dense(dense) => dense.labels,
-        Layout::Sparse(sparse) => sparse.labels,
-        Layout::Ratings(_) => None,
-    };
-    let (Some(form), Some(labels)) = (Form::of(layout), labels) else {
+    let (Some(form), Some(labels)) = (Form::of(layout), layout.labels()) else {
         let problem = format!("the rows of `{}` have no labels", shards.name);
         return Err(Error::Usage { problem, fix: "score them with `train predict`".to_owned() });
     };

@@ -44,12 +44,12 @@ pub(super) fn bucket_column(
     refused: impl Fn(&[u32]) -> Option<(usize, String)>,
 ) -> Result<(), String> {
     let mut next = || pages.get_next_page().map_err(super::unreadable);
-    let mut first = next()?;
+    let (mut first, mut second) = (next()?, None);
     if let Some(Page::DictionaryPage { buf, num_values, .. }) = &first
         && *num_values <= BucketColumn::DICTIONARY_MAX
     {
         plain(buf, *num_values as usize, &mut out.dictionary)?;
-        let mut second = next()?;
+        second = next()?;
         if let Some(Page::DataPage { buf, num_values, encoding, def_level_encoding, .. }) = &second
             && *num_values as usize == n_rows
             && matches!(encoding, Encoding::RLE_DICTIONARY | Encoding::PLAIN_DICTIONARY)
@@ -60,19 +60,12 @@ pub(super) fn bucket_column(
             return scratch.read_codes(buf, n_rows, *def_level_encoding, out);
         }
         out.dictionary.clear();
-        let mut taken = || first.take().or_else(|| second.take()).map_or_else(&mut next, |page| Ok(Some(page)));
-        return column_of(&mut taken, true, n_rows, scratch, &mut out.buckets, refused);
     }
-    column_of(
-        &mut || first.take().map_or_else(&mut next, |page| Ok(Some(page))),
-        true,
-        n_rows,
-        scratch,
-        &mut out.buckets,
-        refused,
-    )
+    let mut rest = || first.take().or_else(|| second.take()).map_or_else(&mut next, |page| Ok(Some(page)));
+    column_of(&mut rest, true, n_rows, scratch, &mut out.buckets, refused)
 }
 
+/// [`column`], of the pages that `next` gives.
 fn column_of<C: Cell>(
     next: &mut impl FnMut() -> Result<Option<Page>, String>,
     optional: bool,

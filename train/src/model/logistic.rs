@@ -3,19 +3,19 @@
 use std::sync::{Arc, RwLock};
 
 use bytes::Bytes;
-use manifests::clicks::{self, CodedRows, Form};
+use manifests::clicks::{self, BucketColumn, CodedRows, Form};
+use schemas::clicks::N_CATEGORICAL;
 use schemas::message::Scores;
 use schemas::report::{LogisticSettings, LrDecay, Reduce};
 use train_core::lanes::Simd;
-use train_core::logistic::Space;
 use train_core::logistic::adam::{self, Adam, Part, apply};
 use train_core::logistic::gradient::{self, Gradient, gradient, loss, outputs, probabilities};
 use train_core::logistic::weights::{BLOCK, Block, Effects, Weights, floats, start};
+use train_core::logistic::{Buckets, Clicks, Space};
 use train_core::order::Schedule;
 use train_core::quality::Tally;
 
 use super::{LOCK, Loss, Model, Share, take_turns};
-use crate::saved::logistic::with_clicks;
 
 /// The weights with Adam's moments, for any number of threads.
 #[derive(Debug)]
@@ -35,6 +35,16 @@ pub struct Scratch {
     apply: adam::Scratch,
     probabilities: Vec<f32>,
     tally: Option<Tally>,
+}
+
+/// Gives `see` the rows as the kernels want them.
+pub(crate) fn with_clicks<T>(form: Form, rows: &CodedRows, see: impl FnOnce(&Clicks<'_>) -> T) -> T {
+    let buckets = rows.buckets.each_ref().map(|column| {
+        let BucketColumn { buckets, dictionary, codes } = column;
+        if codes.is_empty() { Buckets::Plain(buckets) } else { Buckets::Coded { dictionary, codes } }
+    });
+    let n_columns = if form.is_sparse() { N_CATEGORICAL } else { 0 };
+    see(&Clicks { labels: &rows.labels, numbers: &rows.numbers, buckets: &buckets[..n_columns] })
 }
 
 impl<'m> Replica<'m> {

@@ -3,7 +3,6 @@
 use manifests::clicks::Form;
 use manifests::load::Shards;
 use schemas::clicks::Labels;
-use schemas::dataset::{Layout, Object};
 use schemas::report::{LogisticSettings, LrDecay, Reduce};
 
 use super::{check_learning_rate, refuse, usage};
@@ -17,8 +16,6 @@ pub struct Task {
     pub form: Form,
     /// What is known of the labels.
     pub labels: Labels,
-    /// The table of the buckets of some scale, if there are any.
-    pub scales: Option<Object>,
     /// What the result depends on besides the manifest.
     pub settings: LogisticSettings,
 }
@@ -40,12 +37,7 @@ pub(super) fn resolve(args: &TrainArgs, step_batches: u32, shards: &Shards) -> R
     let given =
         [("--factors", args.factors.is_some()), ("--biases", args.biases), ("--momentum", args.momentum.is_some())];
     refuse(&given, layout.kind())?;
-    let (labels, scales) = match layout {
-        Layout::Dense(dense) => (dense.labels, None),
-        Layout::Sparse(sparse) => (sparse.labels, sparse.scales.clone()),
-        Layout::Ratings(_) => (None, None),
-    };
-    let (Some(form), Some(labels)) = (Form::of(layout), labels) else {
+    let (Some(form), Some(labels)) = (Form::of(layout), layout.labels()) else {
         let problem = format!("the rows of `{}` have no labels", shards.name);
         return Err(usage(problem, "train on rows with labels; rows without can be scored with `train predict`"));
     };
@@ -61,7 +53,7 @@ pub(super) fn resolve(args: &TrainArgs, step_batches: u32, shards: &Shards) -> R
         reduce: args.reduce.map_or(Reduce::Mean, Reduce::from),
     };
     check(&settings)?;
-    Ok(Task { form, labels, scales, settings })
+    Ok(Task { form, labels, settings })
 }
 
 fn check(s: &LogisticSettings) -> Result<(), Error> {

@@ -1,6 +1,6 @@
 //! A saved logistic regression.
 
-use manifests::clicks::{BucketColumn, ClickRows, CodedRows, Form};
+use manifests::clicks::{ClickRows, CodedRows, Form};
 use manifests::scales;
 use schemas::clicks::N_CATEGORICAL;
 use schemas::dataset::Layout;
@@ -12,6 +12,7 @@ use train_core::logistic::{Buckets, Clicks, Space};
 
 use super::{Run, Tensors};
 use crate::error::Error;
+use crate::model::logistic::with_clicks;
 
 /// A logistic regression that is ready to score rows, from any number of threads.
 #[derive(Clone, Debug)]
@@ -84,14 +85,4 @@ impl Model {
         scores.probabilities.clone_from(&scores.outputs);
         probabilities(self.simd, &mut scores.probabilities);
     }
-}
-
-/// Gives `see` the rows as the kernels want them.
-pub(crate) fn with_clicks<T>(form: Form, rows: &CodedRows, see: impl FnOnce(&Clicks<'_>) -> T) -> T {
-    let buckets = rows.buckets.each_ref().map(|column| {
-        let BucketColumn { buckets, dictionary, codes } = column;
-        if codes.is_empty() { Buckets::Plain(buckets) } else { Buckets::Coded { dictionary, codes } }
-    });
-    let n_columns = if form.is_sparse() { N_CATEGORICAL } else { 0 };
-    see(&Clicks { labels: &rows.labels, numbers: &rows.numbers, buckets: &buckets[..n_columns] })
 }

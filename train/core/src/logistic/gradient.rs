@@ -40,8 +40,8 @@ pub struct Scratch {
 /// `batch` has labels. Its buckets are below those of `space`, or missing; `effects` are those of `space`.
 ///
 /// # Numerics
-/// Sums over rows run in eight partial sums for numbers, in the order of columns and rows for buckets; the loss is summed in f64.
-/// The bits do not depend on `simd`.
+/// Sums over rows run in eight partial sums for numbers; for buckets in the order of columns and rows, in four partial sums where the
+/// column has a dictionary. The loss is summed in f64. The bits do not depend on `simd`.
 ///
 /// # Panics
 /// When the shapes do not fit.

@@ -51,6 +51,12 @@ impl Block<'_> {
     pub const fn steps(&self) -> u32 {
         self.steps
     }
+
+    /// What each parameter adds to the output, for [`Effects::new`].
+    #[must_use]
+    pub const fn effects(&self) -> &[f32; BLOCK] {
+        self.effects
+    }
 }
 
 /// Floats of memory that the parameters of `space` take.
@@ -100,14 +106,6 @@ impl<'a> Effects<'a> {
     #[inline(always)]
     pub(crate) fn at(&self, position: usize) -> f32 {
         self.blocks[position / BLOCK][position % BLOCK]
-    }
-}
-
-impl Block<'_> {
-    /// What each parameter adds to the output, for [`Effects::new`].
-    #[must_use]
-    pub const fn effects(&self) -> &[f32; BLOCK] {
-        self.effects
     }
 }
 
