@@ -3,6 +3,7 @@
 //! The port is [`ObjectStore`]; the calls here block, because the tools that use them are made of threads. Local paths need
 //! no async runtime at all.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -109,11 +110,36 @@ impl Place {
     /// The whole object.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Denied`] or [`Error::Storage`].
+    /// As [`Place::fetch`].
     pub fn get(&self, key: &str) -> Result<Bytes, Error> {
-        let path = self.path(key);
-        block_on(async { self.store.get(&path).await?.bytes().await })
-            .map_err(|e| Error::from_store(self.show(key), "read it", e))
+        block_on(self.fetch(key, None))
+    }
+
+    /// The bytes `range` of an object.
+    ///
+    /// # Errors
+    /// As [`Place::fetch`].
+    pub fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, Error> {
+        block_on(self.fetch(key, Some(range)))
+    }
+
+    /// An object, or a range of its bytes, as something to wait for: several can be under way at once.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Denied`] or [`Error::Storage`]; the last also when the range is not within the object.
+    pub fn fetch(
+        &self,
+        key: &str,
+        range: Option<Range<u64>>,
+    ) -> impl Future<Output = Result<Bytes, Error>> + Send + 'static {
+        let (store, path, shown) = (Arc::clone(&self.store), self.path(key), self.show(key));
+        async move {
+            let fetched = match range {
+                None => async { store.get(&path).await?.bytes().await }.await,
+                Some(range) => store.get_range(&path, range).await,
+            };
+            fetched.map_err(|e| Error::from_store(shown, "read it", e))
+        }
     }
 
     /// Writes an object whole or not at all, over one that is there.
@@ -176,6 +202,20 @@ impl Place {
             listed.common_prefixes.iter().filter_map(|p| p.filename().map(str::to_owned)).collect();
         names.sort_unstable();
         Ok(names)
+    }
+
+    /// Keys and sizes of all objects below this place, in order of their keys.
+    ///
+    /// # Errors
+    /// [`Error::Denied`] or [`Error::Storage`].
+    pub fn list(&self) -> Result<Vec<(String, u64)>, Error> {
+        let listed = self.store.list(Some(&self.root)).try_collect::<Vec<_>>();
+        let listed = block_on(listed).map_err(|e| Error::from_store(self.to_string(), "list it", e))?;
+        let key = |path: &StorePath| path.prefix_match(&self.root).map(|parts| StorePath::from_iter(parts).to_string());
+        let mut found: Vec<(String, u64)> =
+            listed.iter().filter_map(|meta| Some((key(&meta.location)?, meta.size))).collect();
+        found.sort_unstable();
+        Ok(found)
     }
 
     /// Removes every object below this place.
@@ -243,6 +283,8 @@ mod tests {
         assert_eq!(place.get("a/b").unwrap(), &b"one"[..]);
         place.put("a/b", &b"three"[..]).unwrap();
         assert_eq!(place.size("a/b").unwrap(), Some(5));
+        assert_eq!(place.get_range("a/b", 1..4).unwrap(), &b"hre"[..]);
+        assert!(place.get_range("a/b", 7..9).is_err());
         place.put("empty", &b""[..]).unwrap();
         assert_eq!(place.get("empty").unwrap().len(), 0);
         assert_eq!(place.folders().unwrap(), ["a"]);
@@ -252,6 +294,9 @@ mod tests {
         place.delete("a/b").unwrap();
         assert_eq!(place.size("a/b").unwrap(), None);
         place.put("c/d/e", &b"x"[..]).unwrap();
+        assert_eq!(place.list().unwrap(), [("c/d/e".to_owned(), 1), ("empty".to_owned(), 0)]);
+        assert_eq!(place.join("c").unwrap().list().unwrap(), [("d/e".to_owned(), 1)]);
+        assert_eq!(place.join("none").unwrap().list().unwrap(), []);
         place.join("c").unwrap().clear().unwrap();
         assert_eq!(place.size("c/d/e").unwrap(), None);
         assert_eq!(place.size("empty").unwrap(), Some(0));
