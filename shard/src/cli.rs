@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use bytesize::ByteSize;
 use clap::{Parser, Subcommand};
 use reporting::Shell;
 use schemas::exit::EXIT_CODES_HELP;
@@ -52,7 +53,12 @@ pub struct Cli {
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
 
-    /// Folder for temporary data, 160 bytes for each sparse row, 56 for a dense one [default: the system's].
+    /// Memory that the whole process may take, as in 512MiB or 4GB; the result does not depend on it [default: a quarter of the
+    /// machine's]. Rows that do not fit go through a temporary file.
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<ByteSize>,
+
+    /// Folder for temporary data, at most 164 bytes for each sparse row, 60 for a dense one, 16 for a rating [default: the system's].
     #[arg(long, value_name = "FOLDER")]
     pub temp_dir: Option<PathBuf>,
 

@@ -1,5 +1,6 @@
 //! Everything that can stop `shard`.
 
+use bytesize::ByteSize;
 use reporting::interrupt::Stopped;
 use schemas::exit::{ErrorKind, Explain};
 
@@ -25,15 +26,13 @@ pub enum Error {
         /// The descriptor.
         place: String,
     },
-    /// More rows than can be numbered here.
-    #[error("{place}: {rows} {sort} rows, at most {} are supported", u32::MAX)]
-    TooManyRows {
-        /// The descriptor.
-        place: String,
-        /// How many there are.
-        rows: u64,
-        /// Training or held-out.
-        sort: &'static str,
+    /// The limit leaves no room to work.
+    #[error("{} of memory are too little for this dataset and batch size, which need {}", ByteSize(*memory), ByteSize(*least))]
+    TooLittleMemory {
+        /// The limit, in bytes.
+        memory: u64,
+        /// What would be enough, in bytes.
+        least: u64,
     },
     /// The manifest exists and is not the one that would be made.
     #[error("{manifest}: already exists and differs: {difference}")]
@@ -92,7 +91,7 @@ impl Explain for Error {
         match self {
             Self::NoDataset { .. } | Self::SeveralDatasets { .. } => ErrorKind::Usage,
             Self::NoRows { .. } => ErrorKind::Data,
-            Self::TooManyRows { .. } => ErrorKind::Config,
+            Self::TooLittleMemory { .. } => ErrorKind::Config,
             Self::Differs { .. } | Self::Occupied { .. } => ErrorKind::Conflict,
             Self::Stored(error) => error.kind(),
             Self::Stopped(stopped) => stopped.kind(),
@@ -115,7 +114,10 @@ impl Explain for Error {
             ),
             Self::SeveralDatasets { choices } => Some(format!("name one of them: `shard {} --batch N`", choices[0])),
             Self::NoRows { .. } => Some("prepare it anew from an input with rows, or hold out less".to_owned()),
-            Self::TooManyRows { .. } => Some("split the dataset".to_owned()),
+            Self::TooLittleMemory { least, .. } => {
+                let megabytes = least.div_ceil(1 << 20);
+                Some(format!("allow more with `--memory {megabytes}MiB`, or choose smaller batches"))
+            }
             Self::Differs { .. } | Self::Occupied { .. } => {
                 Some("choose another `--out` and `--manifest`, or overwrite with `--replace`".to_owned())
             }

@@ -1,23 +1,30 @@
 //! Shuffles a prepared dataset into mini-batches and writes the manifest that `train` reads.
 //!
 //! * [`cli`]: what can be typed. [`plan`]: flags resolved into a checked plan.
-//! * `shuffle`: where every row belongs. `existing`: what is already there.
-//! * Ratings are held in memory, 12 bytes each. `read`: parts, each read once. `batches`: cut, sorted (`sort`) and written.
-//! * `clicks`: click rows are too many for that and go through a temporary file.
+//! * `existing`: what is already there. `memory`: what may be taken, and what for.
+//! * `shuffle`: where every row belongs. `parts`: the rows as they come. `scatter`: each part read once, its rows put where their buckets
+//!   lie, in memory or in a temporary file (`spill`). `shuffled`: the buckets, each shuffled.
+//! * `window`: rows cut into mini-batches (`cuts`) while they come, and written.
+//! * `kind`: what is different between ratings and click logs. On the way a row is a few words, one behind the other.
 //!
-//! How rows are stored and committed is in the crate `manifests`; what they
-//! mean for a model is not known here.
+//! How rows are stored and committed is in the crate `manifests`; what they mean for a model is not known here.
 
-mod batches;
 pub mod cli;
-mod clicks;
+mod cuts;
 mod error;
 mod existing;
+mod kind;
+pub mod memory;
+mod parts;
 pub mod plan;
-mod read;
+mod scatter;
 mod shuffle;
-mod sort;
+mod shuffled;
+mod spill;
+mod window;
+mod workers;
 
+use std::path::Path;
 use std::time::Instant;
 
 use manifests::clicks::Form;
@@ -30,8 +37,13 @@ use schemas::manifest::{self, Manifest};
 use schemas::report::ShardReport;
 
 pub use error::Error;
+use kind::{Clicks, Kind, RatingKind};
+use memory::{Needs, Share};
+use parts::Set;
 use plan::Plan;
-use read::Order;
+use shuffle::{BUCKET_ROWS, Buckets};
+use shuffled::Shuffled;
+use window::Source;
 
 const TOOL: &str = concat!("shard ", env!("CARGO_PKG_VERSION"));
 /// Raised when the same rows and settings make other bytes than before.
@@ -99,6 +111,15 @@ fn make(plan: &Plan, identity: &Digest, console: &Console) -> Result<(Manifest, 
     Ok((manifest, digest, bytes))
 }
 
+/// The order that rows are put in.
+#[derive(Clone, Copy, Debug)]
+enum Order {
+    /// That of the parts.
+    Kept,
+    /// Shuffled with this seed.
+    Shuffled(u64),
+}
+
 /// Reads the rows of `parts` and writes them as mini-batches called `prefix`.
 fn set(
     plan: &Plan,
@@ -108,32 +129,78 @@ fn set(
     order: Order,
     console: &Console,
 ) -> Result<Vec<Object>, Error> {
-    let batch_rows = usize::try_from(plan.shuffle.batch_rows).expect("batches are bounded by the command line");
-    let layout = match &plan.dataset.descriptor.layout {
-        Layout::Ratings(layout) => layout,
-        other @ (Layout::Dense(_) | Layout::Sparse(_)) => {
-            let rows = clicks::Rows {
-                place: &plan.dataset.place,
-                named_by: &plan.descriptor,
-                form: Form::of(other).expect("the layout is one of click rows"),
-                parts,
-                temp_dir: &plan.temp_dir,
-                batch_rows,
-            };
-            return clicks::write(rows, order, console, |batch, bytes, rows| {
-                Ok(staging.put(&format!("{prefix}-{batch:06}.parquet"), bytes, rows)?)
-            });
-        }
+    let put = |batch: usize, bytes: Vec<u8>, rows: u64| -> Result<Object, Error> {
+        Ok(staging.put(&format!("{prefix}-{batch:06}.parquet"), bytes, rows)?)
     };
-    let total = Some(parts.iter().map(|part| part.rows).sum());
-    let progress = console.progress("reading", total, "rows");
-    let rows = read::rows(plan, layout, parts, order, &progress);
+    match &plan.dataset.descriptor.layout {
+        Layout::Ratings(layout) => write(plan, RatingKind::of(layout), parts, order, console, put),
+        other @ (Layout::Dense(_) | Layout::Sparse(_)) => {
+            let form = Form::of(other).expect("the layout is one of click rows");
+            write(plan, Clicks(form), parts, order, console, put)
+        }
+    }
+}
+
+fn write<K: Kind>(
+    plan: &Plan,
+    kind: K,
+    parts: &[Object],
+    order: Order,
+    console: &Console,
+    put: impl Fn(usize, Vec<u8>, u64) -> Result<Object, Error> + Sync,
+) -> Result<Vec<Object>, Error> {
+    let needs = Needs {
+        row_bytes: 4 * kind.width() as u64,
+        rows: parts.iter().map(|part| part.rows).sum(),
+        part_rows: parts.iter().map(|part| part.rows).max().unwrap_or(0),
+        part_bytes: parts.iter().map(|part| part.bytes).max().unwrap_or(0),
+        batch_rows: plan.shuffle.batch_rows,
+        threads: plan.threads as u64,
+    };
+    let too_little = |least: u64| Error::TooLittleMemory { memory: plan.memory, least };
+    let set = Set { kind, place: &plan.dataset.place, named_by: &plan.descriptor, parts };
+    match order {
+        Order::Kept => {
+            let share = Share::of_copy(&needs, plan.memory).map_err(too_little)?;
+            cut(&set.kind, &set, plan.shuffle.batch_rows, &share, console, put)
+        }
+        Order::Shuffled(seed) => {
+            let buckets = Buckets::new(seed, needs.rows, BUCKET_ROWS);
+            let share = Share::of_shuffle(&needs, &buckets, plan.memory).map_err(too_little)?;
+            console.detail(format!("{share:?}"));
+            let shuffled = shuffle(&set, buckets, &share, &plan.temp_dir, console)?;
+            cut(&set.kind, &shuffled, plan.shuffle.batch_rows, &share, console, put)
+        }
+    }
+}
+
+fn shuffle<K: Kind>(
+    set: &Set<'_, K>,
+    buckets: Buckets,
+    share: &Share,
+    temp_dir: &Path,
+    console: &Console,
+) -> Result<Shuffled, Error> {
+    let progress = console.progress("reading", Some(set.rows()), "rows");
+    let shuffled = Shuffled::read(set, buckets, share, temp_dir, &progress);
     progress.finish();
-    let rows = rows?;
-    let progress = console.progress("writing", total, "rows");
-    let batches = batches::write(staging, prefix, &rows, batch_rows, layout, &progress);
+    shuffled
+}
+
+fn cut<K: Kind>(
+    kind: &K,
+    rows: &impl Source,
+    batch_rows: u64,
+    share: &Share,
+    console: &Console,
+    put: impl Fn(usize, Vec<u8>, u64) -> Result<Object, Error> + Sync,
+) -> Result<Vec<Object>, Error> {
+    let batch_rows = usize::try_from(batch_rows).expect("batches are bounded by the command line");
+    let total: usize = rows.sizes().iter().sum();
+    let progress = console.progress("writing", Some(total as u64), "rows");
+    let written = window::write(kind, rows, batch_rows, share, &progress, put);
     progress.finish();
-    batches
+    written
 }
 
 fn copy(plan: &Plan, staging: &Staging, map: &Object, name: &str) -> Result<Object, Error> {
@@ -179,3 +246,6 @@ fn summarise(made: &Manifest, report: &ShardReport, console: &Console) {
     console.note(format!("{megabytes:.1} MB in {place}, {seconds:.2} s, {} rows/s", count(rate as u64)));
     console.note(format!("next: train --manifest {}", report.manifest));
 }
+
+#[cfg(test)]
+mod tests;

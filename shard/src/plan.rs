@@ -9,6 +9,7 @@ use schemas::manifest::Shuffle;
 
 use crate::Error;
 use crate::cli::Cli;
+use crate::memory;
 
 /// Where `prep` puts datasets unless told otherwise.
 const PREPARED: &str = "prepared";
@@ -38,6 +39,8 @@ pub struct Plan {
     pub replace: bool,
     /// Threads to work with.
     pub threads: usize,
+    /// Bytes of memory that the process may take.
+    pub memory: u64,
     /// Folder for temporary data.
     pub temp_dir: PathBuf,
 }
@@ -60,11 +63,6 @@ impl Plan {
         let rows = dataset.descriptor.rows;
         if rows.train == 0 {
             return Err(Error::NoRows { place: descriptor });
-        }
-        for (sort, rows) in [("training", rows.train), ("held-out", rows.holdout)] {
-            if rows > u64::from(u32::MAX) {
-                return Err(Error::TooManyRows { place: descriptor, rows, sort });
-            }
         }
         let name = &dataset.descriptor.name;
         let out_text = cli.out.clone().unwrap_or_else(|| format!("{SHARDS}/{name}"));
@@ -94,6 +92,7 @@ impl Plan {
                 Some(threads) => usize::from(threads),
                 None => std::thread::available_parallelism().map_or(1, usize::from),
             },
+            memory: cli.memory.map_or_else(memory::default_limit, |size| size.as_u64()),
             temp_dir: cli.temp_dir.clone().unwrap_or_else(std::env::temp_dir),
             dataset,
             descriptor,

@@ -1,16 +1,6 @@
-//! Cuts rows into mini-batches and writes them.
+//! Where rows are cut into mini-batches.
 
 use std::ops::Range;
-
-use manifests::commit::Staging;
-use manifests::ratings::{self, RatingRows};
-use rayon::prelude::*;
-use reporting::{Progress, interrupt};
-use schemas::dataset::{Object, Ratings};
-
-use crate::Error;
-use crate::shuffle::Row;
-use crate::sort::Sorter;
 
 /// Where the mini-batches begin and end: as few as possible of at most a given number of rows, whose sizes differ by at
 /// most one. The first ones get the additional rows.
@@ -36,35 +26,6 @@ impl Cuts {
         let start = |batch: usize| batch * (self.rows / self.count) + batch.min(self.rows % self.count);
         start(batch)..start(batch + 1)
     }
-}
-
-/// Writes `rows` as objects called `prefix-000000.parquet` and so on, of at most `batch_rows` rows.
-///
-/// # Errors
-/// When an object cannot be written, or a signal arrives.
-pub(crate) fn write(
-    staging: &Staging,
-    prefix: &str,
-    rows: &[Row],
-    batch_rows: usize,
-    layout: &Ratings,
-    progress: &Progress,
-) -> Result<Vec<Object>, Error> {
-    let cuts = Cuts::new(rows.len(), batch_rows);
-    let buffers = || (Sorter::new(layout.n_users, layout.n_items), RatingRows::default());
-    let objects: Vec<Object> = (0..cuts.count())
-        .into_par_iter()
-        .map_init(buffers, |(sorter, sorted), batch| {
-            interrupt::check()?;
-            sorter.sort(&rows[cuts.range(batch)], sorted);
-            let count = sorted.len() as u64;
-            let object = staging.put(&format!("{prefix}-{batch:06}.parquet"), ratings::encode(sorted), count)?;
-            progress.add(count);
-            Ok::<_, Error>(object)
-        })
-        .collect::<Result<_, _>>()?;
-    assert_eq!(objects.iter().map(|o| o.rows).sum::<u64>(), rows.len() as u64, "every row is in one batch");
-    Ok(objects)
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
-//! The order of click rows against its definition, with buckets so small that there are several.
+//! The order of rows against its definition, in memory and in a file, with buckets so small that there are several.
 
-use clap::Parser;
-use manifests::clicks::{MISSING_BUCKET, MISSING_NUMBER};
-use manifests::digest::digest;
+use manifests::clicks::{self, ClickRows, MISSING_BUCKET, MISSING_NUMBER};
+use manifests::place::Place;
+use manifests::ratings::{self, RatingRows};
 use proptest::prelude::*;
 use random::Stream;
 
 use super::*;
-use crate::cli::Cli;
+use crate::memory::Where;
+use crate::spill::Spill;
 
 const FORMS: [Form; 4] = [
     Form { labelled: true, n_buckets: Some(1000) },
@@ -88,25 +89,17 @@ impl Prepared {
         Self { folder, form, cells, parts }
     }
 
-    /// The mini-batches, on some number of threads.
-    fn batches(&self, order: Order, bucket_rows: usize, batch_rows: usize, threads: usize) -> Vec<Vec<u8>> {
+    /// The mini-batches, on some number of threads. In a file there are `2^log2_partitions` partitions, or as many as buckets.
+    fn batches(
+        &self,
+        order: Order,
+        (bucket_rows, batch_rows): (u64, u64),
+        threads: usize,
+        log2_partitions: Option<u32>,
+    ) -> Vec<Vec<u8>> {
         let place = Place::parse(self.folder.path().to_str().unwrap()).unwrap();
-        let console = Console::new(&Cli::parse_from(["shard", "--batch", "1", "--quiet"]).messages);
-        let temp_dir = std::env::temp_dir();
-        let (form, parts) = (self.form, &self.parts[..]);
-        let rows = Rows { place: &place, named_by: "test", form, parts, temp_dir: &temp_dir, batch_rows };
-        let made = std::sync::Mutex::new(std::collections::BTreeMap::new());
-        let put = |batch: usize, bytes: Vec<u8>, rows: u64| {
-            let object = Object { key: batch.to_string(), rows, bytes: bytes.len() as u64, digest: digest(&bytes) };
-            assert_eq!(made.lock().unwrap().insert(batch, bytes), None, "every batch is made once");
-            Ok(object)
-        };
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let objects = pool.install(|| write_buckets(rows, order, bucket_rows, &console, put)).unwrap();
-        let made = made.into_inner().unwrap();
-        assert!(made.keys().copied().eq(0..objects.len()));
-        assert!(objects.iter().zip(made.values()).all(|(object, bytes)| object.digest == digest(bytes)));
-        made.into_values().collect()
+        let set = Set { kind: Clicks(self.form), place: &place, named_by: "test", parts: &self.parts };
+        batches(&set, order, (bucket_rows, batch_rows), threads, log2_partitions)
     }
 
     fn rows_of(&self, batches: Vec<Vec<u8>>) -> Vec<Vec<Cells>> {
@@ -119,10 +112,45 @@ impl Prepared {
     }
 }
 
+fn batches<K: Kind>(
+    set: &Set<'_, K>,
+    order: Order,
+    (bucket_rows, batch_rows): (u64, u64),
+    threads: usize,
+    log2_partitions: Option<u32>,
+) -> Vec<Vec<u8>> {
+    let console = Console::silent();
+    let made = std::sync::Mutex::new(std::collections::BTreeMap::new());
+    let put = |batch: usize, bytes: Vec<u8>, rows: u64| {
+        let object = Object { key: batch.to_string(), rows, bytes: bytes.len() as u64, digest: digest(&bytes) };
+        assert_eq!(made.lock().unwrap().insert(batch, bytes), None, "every batch is made once");
+        Ok(object)
+    };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    let mut share =
+        Share { place: Where::Memory, reading_threads: threads, writing_threads: threads, window_rows: 1000 };
+    let objects = pool.install(|| match order {
+        Order::Kept => cut(&set.kind, set, batch_rows, &share, &console, put),
+        Order::Shuffled(seed) => {
+            let buckets = Buckets::new(seed, set.rows(), bucket_rows);
+            if let Some(log2_partitions) = log2_partitions {
+                share.place = Where::File { log2_partitions: log2_partitions.min(buckets.log2_count()) };
+            }
+            let shuffled = shuffle(set, buckets, &share, &std::env::temp_dir(), &console).unwrap();
+            cut(&set.kind, &shuffled, batch_rows, &share, &console, put)
+        }
+    });
+    let objects = objects.unwrap();
+    let made = made.into_inner().unwrap();
+    assert!(made.keys().copied().eq(0..objects.len()));
+    assert!(objects.iter().zip(made.values()).all(|(object, bytes)| object.digest == digest(bytes)));
+    made.into_values().collect()
+}
+
 /// Sandelius's procedure, row by row.
-fn shuffled(seed: u64, rows: &[Cells], bucket_rows: usize) -> Vec<Cells> {
+fn shuffled<T: Clone>(seed: u64, rows: &[T], bucket_rows: u64) -> Vec<T> {
     let stream = Stream::new(seed, "shuffle");
-    let count = rows.len().div_ceil(bucket_rows).next_power_of_two();
+    let count = rows.len().div_ceil(bucket_rows as usize).next_power_of_two();
     let mut buckets = vec![Vec::new(); count];
     for (i, row) in rows.iter().enumerate() {
         buckets[((u128::from(stream.word(i as u64)) * count as u128) >> 64) as usize].push(row.clone());
@@ -131,18 +159,18 @@ fn shuffled(seed: u64, rows: &[Cells], bucket_rows: usize) -> Vec<Cells> {
     buckets.concat()
 }
 
-fn check(form: Form, sizes: &[u64], bucket_rows: usize, batch_rows: usize, seed: u64) {
+fn check(form: Form, sizes: &[u64], bucket_rows: u64, batch_rows: u64, seed: u64) {
     let prepared = Prepared::new(form, sizes);
     let expected = shuffled(seed, &prepared.cells, bucket_rows);
     for (order, expected) in [(Order::Shuffled(seed), expected), (Order::Kept, prepared.cells.clone())] {
-        let batches = prepared.batches(order, bucket_rows, batch_rows, 1);
-        for threads in [2, 7] {
-            let found = prepared.batches(order, bucket_rows, batch_rows, threads);
-            assert!(found == batches, "{order:?}, {threads} threads: the same bytes");
+        let batches = prepared.batches(order, (bucket_rows, batch_rows), 1, None);
+        for (threads, partitions) in [(2, None), (1, Some(0)), (3, Some(2)), (7, Some(60))] {
+            let found = prepared.batches(order, (bucket_rows, batch_rows), threads, partitions);
+            assert!(found == batches, "{order:?}, {threads} threads, partitions {partitions:?}: the same bytes");
         }
         let found = prepared.rows_of(batches);
         let sizes: Vec<usize> = found.iter().map(Vec::len).collect();
-        assert_eq!(sizes.len(), prepared.cells.len().div_ceil(batch_rows));
+        assert_eq!(sizes.len(), prepared.cells.len().div_ceil(batch_rows as usize));
         assert!(sizes.iter().max().unwrap_or(&0) - sizes.iter().min().unwrap_or(&0) <= 1, "{sizes:?}");
         assert!(found.concat() == expected, "{order:?}: the rows as the definition has them");
     }
@@ -174,25 +202,48 @@ proptest! {
         seed: u64,
         form in 0usize..4,
         sizes in proptest::collection::vec(0u64..300, 1..6),
-        bucket_rows in 1usize..100,
-        batch_rows in 1usize..300,
+        bucket_rows in 1u64..100,
+        batch_rows in 1u64..300,
     ) {
         check(FORMS[form], &sizes, bucket_rows, batch_rows, seed);
     }
 }
 
 #[test]
-fn windows_of_several_rounds_lose_nothing() {
-    // With one thread a window holds 131,072 rows and what it takes to complete its last chunk.
-    let form = Form { labelled: true, n_buckets: None };
-    let prepared = Prepared::new(form, &[100_000, 70_000, 130_001, 9]);
-    for (order, expected) in
-        [(Order::Shuffled(1), shuffled(1, &prepared.cells, 8192)), (Order::Kept, prepared.cells.clone())]
-    {
-        let found = prepared.rows_of(prepared.batches(order, 8192, 6250, 1));
-        assert_eq!(found.len(), 49);
-        assert!(found.concat() == expected, "{order:?}");
+fn ratings_go_the_same_way_and_are_sorted_in_their_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::parse(folder.path().to_str().unwrap()).unwrap();
+    let mut draw = Stream::new(1, "ratings");
+    let mut all = Vec::new();
+    let mut parts = Vec::new();
+    for rows in [400u64, 1, 0, 730] {
+        let mut part = RatingRows::default();
+        for _ in 0..rows {
+            let row = (draw.below(30) as u32, draw.below(20) as u32, draw.below(10) as f32);
+            part.push(row.0, row.1, row.2);
+            all.push((row.0, row.1, row.2.to_bits()));
+        }
+        let bytes = ratings::encode(&part);
+        let key = format!("part-{}", parts.len());
+        parts.push(Object { key: key.clone(), rows, bytes: bytes.len() as u64, digest: digest(&bytes) });
+        place.put(&key, bytes).unwrap();
     }
+    let set = Set { kind: RatingKind { n_users: 30, n_items: 20 }, place: &place, named_by: "test", parts: &parts };
+    let found = batches(&set, Order::Shuffled(5), (64, 100), 1, None);
+    for (threads, partitions) in [(2, None), (1, Some(0)), (2, Some(3)), (3, Some(60))] {
+        assert!(batches(&set, Order::Shuffled(5), (64, 100), threads, partitions) == found, "{threads} {partitions:?}");
+    }
+    let mut expected = shuffled(5, &all, 64);
+    let mut rows = RatingRows::default();
+    for batch in found {
+        ratings::decode(batch.into(), &mut rows).unwrap();
+        let batch: Vec<_> = (0..rows.len()).map(|i| (rows.users[i], rows.items[i], rows.ratings[i].to_bits())).collect();
+        let rest = expected.split_off(batch.len());
+        expected.sort_unstable();
+        assert!(batch == expected, "the batch's rows as the definition has them, sorted");
+        expected = rest;
+    }
+    assert!(expected.is_empty());
 }
 
 #[test]

@@ -1,25 +1,55 @@
-//! A row as words, one behind the other: the label if there is one, the numbers, the buckets; as bits, with the marks of
-//! what is missing.
+//! Click logs: a row is its label if there is one, its numbers and its buckets; as bits, with the marks of what is missing.
 
 use std::ops::Range;
 
-use manifests::clicks::{ClickRows, Form};
+use bytes::Bytes;
+use manifests::clicks::{self, ClickRows, Form};
 use schemas::clicks::{N_CATEGORICAL, N_NUMERIC};
 
-/// Rows whose words stay in the fastest cache while columns are turned into rows, or back.
-pub(super) const TILE_ROWS: usize = 64;
+use super::{Kind, TILE_ROWS};
+
+/// Rows of a click log.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clicks(pub(crate) Form);
+
+impl Kind for Clicks {
+    type Columns = ClickRows;
+    type Encoder = ClickRows;
+
+    fn width(&self) -> usize {
+        width(self.0)
+    }
+
+    fn decode(&self, part: Bytes, rows: &mut ClickRows) -> Result<usize, String> {
+        clicks::decode(self.0, part, rows)?;
+        Ok(rows.len)
+    }
+
+    fn pack(&self, rows: &ClickRows, range: Range<usize>, words: &mut [u32]) {
+        pack(self.0, rows, range, words);
+    }
+
+    fn encoder(&self) -> ClickRows {
+        ClickRows::default()
+    }
+
+    fn encode(&self, words: &[u32], rows: &mut ClickRows) -> Vec<u8> {
+        unpack(self.0, words, rows);
+        clicks::encode(self.0, rows)
+    }
+}
 
 const fn categorical(form: Form) -> usize {
     if form.is_sparse() { N_CATEGORICAL } else { 0 }
 }
 
 /// Words of a row.
-pub(super) const fn width(form: Form) -> usize {
+const fn width(form: Form) -> usize {
     form.labelled as usize + N_NUMERIC + categorical(form)
 }
 
 /// Puts the rows number `range` of `rows` into `words`.
-pub(super) fn pack(form: Form, rows: &ClickRows, range: Range<usize>, words: &mut [u32]) {
+fn pack(form: Form, rows: &ClickRows, range: Range<usize>, words: &mut [u32]) {
     let width = width(form);
     for (tile, first) in words.chunks_mut(TILE_ROWS * width).zip(range.step_by(TILE_ROWS)) {
         let labels = form.labelled.then_some(&rows.labels).into_iter();
@@ -37,7 +67,7 @@ pub(super) fn pack(form: Form, rows: &ClickRows, range: Range<usize>, words: &mu
 }
 
 /// Makes `rows` the rows in `words`.
-pub(super) fn unpack(form: Form, words: &[u32], rows: &mut ClickRows) {
+fn unpack(form: Form, words: &[u32], rows: &mut ClickRows) {
     rows.clear();
     let width = width(form);
     rows.len = words.len() / width;

@@ -4,7 +4,7 @@
 
 use manifests::ratings::RatingRows;
 
-use crate::shuffle::{Row, load};
+use super::ratings::WIDTH;
 
 /// Bits of a digit: its counters fit in the first-level cache.
 const DIGIT_BITS: u32 = 11;
@@ -32,11 +32,11 @@ impl Sorter {
         Self { item_bits, key_bits: bits(n_users) + item_bits, rows: Vec::new(), spare: Vec::new() }
     }
 
-    /// Puts `rows`, sorted, into `sorted`.
-    pub(crate) fn sort(&mut self, rows: &[Row], sorted: &mut RatingRows) {
+    /// Puts the rows in `words`, sorted, into `sorted`.
+    pub(crate) fn sort(&mut self, words: &[u32], sorted: &mut RatingRows) {
         self.rows.clear();
-        self.rows.extend(rows.iter().map(|row| {
-            let [user, item, rating] = load(row);
+        self.rows.extend(words.chunks_exact(WIDTH).map(|row| {
+            let [user, item, rating] = [row[0], row[1], row[2]];
             ((u64::from(user) << self.item_bits) | u64::from(item), rating)
         }));
         if self.rows.len() < FEW {
@@ -83,7 +83,6 @@ impl Sorter {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::sync::atomic::AtomicU32;
 
     fn check(n_users: u32, n_items: u32, seed: u64, count: usize) {
         let mut stream = random::Stream::new(seed, "rows");
@@ -93,7 +92,7 @@ mod tests {
                 [below(n_users), below(n_items), (below(10) as f32 - 4.5).to_bits()]
             })
             .collect();
-        let rows: Vec<Row> = expected.iter().map(|row| row.map(AtomicU32::new)).collect();
+        let rows = expected.concat();
         let mut sorted = RatingRows::default();
         sorted.push(1, 2, 3.0);
         Sorter::new(n_users, n_items).sort(&rows, &mut sorted);

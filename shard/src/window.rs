@@ -1,77 +1,93 @@
 //! Cuts rows into mini-batches while they come: a window of consecutive rows moves over them, and what is left behind the
 //! last whole mini-batch is carried over to the next window.
 
-use manifests::clicks::{self, ClickRows};
 use reporting::{Progress, interrupt};
 use schemas::dataset::Object;
 
-use super::words::{unpack, width};
-use super::{Rows, Workers};
 use crate::Error;
-use crate::batches::Cuts;
-
-/// Rows of the window for each thread, at least; a mini-batch if that is more. So all threads have work to share.
-const THREAD_ROWS: usize = 1 << 17;
+use crate::cuts::Cuts;
+use crate::kind::Kind;
+use crate::memory::Share;
+use crate::parts::Set;
+use crate::workers::Workers;
 
 /// Rows that come in chunks, in order.
-pub(super) trait Source: Sync {
+pub(crate) trait Source: Sync {
+    /// What one thread works with.
+    type Buffers: Default + Send;
+
     /// How many rows each chunk has.
     fn sizes(&self) -> Vec<usize>;
 
     /// Puts the rows of chunk number `chunk` into `words`.
-    fn fill(&self, chunk: usize, buffers: &mut Buffers, words: &mut [u32]) -> Result<(), Error>;
+    ///
+    /// # Errors
+    /// When they cannot be read, or a signal arrives.
+    fn fill(&self, chunk: usize, buffers: &mut Self::Buffers, words: &mut [u32]) -> Result<(), Error>;
 }
 
-/// What one thread works with.
-#[derive(Default)]
-pub(super) struct Buffers {
-    pub(super) rows: ClickRows,
-    pub(super) words: Vec<u32>,
-    pub(super) order: Vec<u32>,
+/// The rows of a set in the order of its parts.
+impl<K: Kind> Source for Set<'_, K> {
+    type Buffers = K::Columns;
+
+    fn sizes(&self) -> Vec<usize> {
+        self.parts.iter().map(|part| part.rows as usize).collect()
+    }
+
+    fn fill(&self, part: usize, columns: &mut K::Columns, words: &mut [u32]) -> Result<(), Error> {
+        let part = &self.parts[part];
+        self.read(part, columns)?;
+        self.kind.pack(columns, 0..part.rows as usize, words);
+        Ok(())
+    }
 }
 
-/// Hands the rows of `source`, as encoded mini-batches, to `put`.
+/// Hands the rows of `source`, as encoded mini-batches of at most `batch_rows` rows, to `put`, with the number of the mini-batch and
+/// of its rows.
 ///
 /// # Errors
 /// Those of `source` and `put`, or a signal.
-pub(super) fn write(
-    rows: Rows<'_>,
-    source: &impl Source,
+pub(crate) fn write<K: Kind, S: Source>(
+    kind: &K,
+    source: &S,
+    batch_rows: usize,
+    share: &Share,
     progress: &Progress,
     put: impl Fn(usize, Vec<u8>, u64) -> Result<Object, Error> + Sync,
 ) -> Result<Vec<Object>, Error> {
     let sizes = source.sizes();
-    let cuts = Cuts::new(sizes.iter().sum(), rows.batch_rows);
-    let width = width(rows.form);
-    let enough = rayon::current_num_threads() * rows.batch_rows.max(THREAD_ROWS);
-    let mut workers = Workers::new(Buffers::default);
+    let cuts = Cuts::new(sizes.iter().sum(), batch_rows);
+    let width = kind.width();
+    let mut workers = Workers::new(share.writing_threads, || (S::Buffers::default(), kind.encoder()));
     let mut objects = Vec::with_capacity(cuts.count());
     let mut window: Vec<u32> = Vec::new();
     let (mut chunk, mut first, mut end) = (0, 0, 0);
     while chunk < sizes.len() {
         let from = chunk;
-        while chunk < sizes.len() && (chunk == from || end - first < enough) {
+        while chunk < sizes.len() && (chunk == from || end + sizes[chunk] - first <= share.window_rows) {
             end += sizes[chunk];
             chunk += 1;
         }
         let carried = window.len();
+        // Not more than is needed: what a vector grows by on its own would be half of it again.
+        window.reserve_exact((end - first) * width - carried);
         window.resize((end - first) * width, 0);
         let mut free = &mut window[carried..];
         let slots = sizes[from..chunk].iter().zip(from..).map(|(size, chunk)| {
             let slot = free.split_off_mut(..size * width).expect("the window has room for its chunks");
             (chunk, slot)
         });
-        workers.run(slots, |buffers, (chunk, slot)| source.fill(chunk, buffers, slot))?;
+        workers.run(slots, |(buffers, _), (chunk, slot)| source.fill(chunk, buffers, slot))?;
 
         let ready = (objects.len()..cuts.count()).take_while(|&batch| cuts.range(batch).end <= end).count();
         let mut made: Vec<Option<Object>> = vec![None; ready];
         let batches = (objects.len()..).zip(&mut made);
-        workers.run(batches, |buffers, (batch, made)| {
+        workers.run(batches, |(_, encoder), (batch, made)| {
             interrupt::check()?;
             let range = cuts.range(batch);
-            unpack(rows.form, &window[(range.start - first) * width..(range.end - first) * width], &mut buffers.rows);
+            let bytes = kind.encode(&window[(range.start - first) * width..(range.end - first) * width], encoder);
             let count = range.len() as u64;
-            *made = Some(put(batch, clicks::encode(rows.form, &buffers.rows), count)?);
+            *made = Some(put(batch, bytes, count)?);
             progress.add(count);
             Ok(())
         })?;

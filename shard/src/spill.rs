@@ -9,7 +9,7 @@ use crate::Error;
 
 /// A temporary file of rows of equal width.
 #[derive(Debug)]
-pub(super) struct Spill {
+pub(crate) struct Spill {
     file: File,
     folder: PathBuf,
     width: usize,
@@ -20,7 +20,7 @@ impl Spill {
     ///
     /// # Errors
     /// [`Error::Temporary`].
-    pub(super) fn create(folder: &Path, width: usize) -> Result<Self, Error> {
+    pub(crate) fn create(folder: &Path, width: usize) -> Result<Self, Error> {
         match tempfile::tempfile_in(folder) {
             Ok(file) => Ok(Self { file, folder: folder.to_owned(), width }),
             Err(source) => Err(failed(folder, "create", source)),
@@ -28,19 +28,19 @@ impl Spill {
     }
 
     /// Words of a row.
-    pub(super) const fn width(&self) -> usize {
+    pub(crate) const fn width(&self) -> usize {
         self.width
     }
 
-    const fn offset(&self, row: u32) -> u64 {
-        row as u64 * (self.width * size_of::<u32>()) as u64
+    const fn offset(&self, row: u64) -> u64 {
+        row * (self.width * size_of::<u32>()) as u64
     }
 
     /// Writes rows from number `row` on.
     ///
     /// # Errors
     /// [`Error::Temporary`].
-    pub(super) fn write(&self, row: u32, words: &[u32]) -> Result<(), Error> {
+    pub(crate) fn write(&self, row: u64, words: &[u32]) -> Result<(), Error> {
         let outcome = self.file.write_all_at(bytemuck::cast_slice(words), self.offset(row));
         outcome.map_err(|source| failed(&self.folder, "write", source))
     }
@@ -49,7 +49,7 @@ impl Spill {
     ///
     /// # Errors
     /// [`Error::Temporary`].
-    pub(super) fn read(&self, row: u32, words: &mut [u32]) -> Result<(), Error> {
+    pub(crate) fn read(&self, row: u64, words: &mut [u32]) -> Result<(), Error> {
         let outcome = self.file.read_exact_at(bytemuck::cast_slice_mut(words), self.offset(row));
         outcome.map_err(|source| failed(&self.folder, "read", source))
     }

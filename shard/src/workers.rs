@@ -5,21 +5,21 @@ use std::sync::{Mutex, PoisonError};
 use crate::Error;
 
 /// The buffers of every thread.
-pub(super) struct Workers<S> {
+pub(crate) struct Workers<S> {
     states: Vec<S>,
 }
 
 impl<S: Send> Workers<S> {
-    /// One state for each thread of the current pool.
-    pub(super) fn new(state: impl Fn() -> S) -> Self {
-        Self { states: (0..rayon::current_num_threads()).map(|_| state()).collect() }
+    /// One state for each of `threads` threads.
+    pub(crate) fn new(threads: usize, state: impl Fn() -> S) -> Self {
+        Self { states: (0..threads).map(|_| state()).collect() }
     }
 
     /// Does `work` for every item. After a failure no further item is begun.
     ///
     /// # Errors
     /// A failure of `work`; which one, if several fail, is not determined.
-    pub(super) fn run<T: Send>(
+    pub(crate) fn run<T: Send>(
         &mut self,
         items: impl Iterator<Item = T> + Send,
         work: impl Fn(&mut S, T) -> Result<(), Error> + Sync,
