@@ -164,7 +164,7 @@ def copy_dags(source, dags):
         ('dag_id="gristmill"', 'dag_id="hasty"'),
         ('"retry_delay": timedelta(seconds=30)', '"retry_delay": timedelta(seconds=1)'),
         ('"retries": 3', '"retries": 1'),
-        ('"execution_timeout": timedelta(hours=6)', '"execution_timeout": timedelta(seconds=5)'),
+        ('"execution_timeout": timedelta(hours=6)', '"execution_timeout": timedelta(seconds=10)'),
     ):
         check(text.count(old), 1, f"occurrences of {old}")
         text = text.replace(old, new)
