@@ -1,6 +1,8 @@
 # make demo    build, then raw ratings to a trained recommender on this machine
 # make test    install what the tests need, run all of them
 # make check   formatting and lints, then the tests
+# make test-examples   the recipes of manifests/examples, on small data
+# make test-airflow    the DAG of manifests/examples in a real Airflow that is installed for it (300 MB) and removed again
 
 SHELL := /bin/sh
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -9,7 +11,7 @@ BIN := $(abspath $(TARGET))/release
 # Ratings of your own: a ratings.csv, ratings.dat or u.data, or a GroupLens zip. Without it some are generated.
 DATA ?=
 
-.PHONY: demo test check build
+.PHONY: demo test test-examples test-airflow check build
 
 build:
 	cargo build --release --workspace --all-targets
@@ -32,6 +34,12 @@ test: build
 	else \
 		set -x; cargo test --release --workspace; \
 	fi
+
+test-examples: build
+	manifests/examples/check.sh $(BIN)
+
+test-airflow: build
+	manifests/examples/airflow/test.sh $(BIN)
 
 check:
 	cargo fmt --all --check
