@@ -13,6 +13,11 @@ const UNKNOWN: u64 = 1 << 30;
 const PROCESS: u64 = 24 << 20;
 /// Rows of the window for each thread where memory allows it: so all threads have work to share.
 const THREAD_ROWS: u64 = 1 << 17;
+/// Rows of a partition that are worth dealing with at once where there is a choice: more are not near the processor when they are put
+/// in order.
+const PARTITION_BYTES: u64 = 32 << 20;
+/// Bytes that a part has for a partition, at least on average, where there is a choice: disks like long writes.
+const WRITE_BYTES: u64 = 64 << 10;
 
 /// What has to be put into memory.
 #[derive(Clone, Copy, Debug)]
@@ -75,7 +80,7 @@ impl Share {
                 writing_threads: writing as usize,
                 window_rows: window_rows as usize,
             }),
-            _ => Err(PROCESS + needs.reading(true).max(needs.writing_file(1, largest(BUCKET_ROWS)))),
+            _ => Err(PROCESS + needs.reading(true).max(needs.writing_file(1, largest(BUCKET_ROWS), buckets.log2_count()))),
         }
     }
 
@@ -140,18 +145,21 @@ impl Needs {
 
     /// Threads, partitions and rows of the window with which `threads` threads write what lies in a file.
     fn in_file(&self, threads: u64, log2_buckets: u32, free: u64) -> Option<(u64, u32, u64)> {
-        (0..=log2_buckets).find_map(|log2_partitions| {
-            let partition = largest(self.rows >> log2_partitions);
-            let cursors = 8 * (threads + 2) << log2_partitions;
-            let bytes = self.writing_file(threads, partition) + cursors;
-            (bytes <= free).then_some((threads, log2_partitions, self.batch_rows + threads * partition))
-        })
+        let fits = |log2: &u32| self.writing_file(threads, largest(self.rows >> log2), *log2) <= free;
+        // More partitions than memory asks for, as long as they do not make reading or writing slow.
+        let least = (0..=log2_buckets).find(fits)?;
+        let cached = (self.rows * self.row_bytes / PARTITION_BYTES).next_power_of_two().ilog2();
+        let long = (self.part_rows * self.row_bytes / WRITE_BYTES).max(1).ilog2();
+        let log2_partitions = least.max(cached.min(long).min(log2_buckets));
+        let partition = largest(self.rows >> log2_partitions);
+        Some((threads, log2_partitions, self.batch_rows + threads * partition))
     }
 
     /// Bytes that `threads` threads need to write partitions of `partition` rows: in the window, as stored, with their order.
-    const fn writing_file(&self, threads: u64, partition: u64) -> u64 {
+    const fn writing_file(&self, threads: u64, partition: u64, log2_partitions: u32) -> u64 {
         let chunk = partition * (2 * self.row_bytes + 8);
-        self.batch_rows * self.row_bytes + threads * (chunk + self.encoding())
+        let cursors = (8 * (threads + 2)) << log2_partitions;
+        self.batch_rows * self.row_bytes + threads * (chunk + self.encoding()) + cursors
     }
 }
 
@@ -194,9 +202,9 @@ mod tests {
     fn what_fits_stays_in_memory_and_what_does_not_goes_to_a_file() {
         // 8 GB of rows.
         assert_eq!(share(&SPARSE, 9 << 30).unwrap().place, Where::Memory);
-        // A partition is in memory twice for each thread: 50 M / 64 rows of 328 bytes, 256 MB, with two.
+        // 8 GB in partitions of 32 MB.
         let spilled = share(&SPARSE, 600 << 20).unwrap();
-        assert_eq!(spilled.place, Where::File { log2_partitions: 6 });
+        assert_eq!(spilled.place, Where::File { log2_partitions: 8 });
         assert_eq!((spilled.reading_threads, spilled.writing_threads), (2, 2));
         // Two threads' parts do not fit, one's does.
         let small = share(&SPARSE, 100 << 20).unwrap();

@@ -73,9 +73,7 @@ pub(crate) fn into_memory<K: Kind>(
             set.kind.pack(columns, range, tile);
             for cells in tile.chunks_exact(width) {
                 let cursor = &mut cursors[buckets.of(row) as usize];
-                for (word, &cell) in words[*cursor as usize * width..][..width].iter().zip(cells) {
-                    word.store(cell, Ordering::Relaxed);
-                }
+                store(&words[*cursor as usize * width..][..width], cells);
                 *cursor += 1;
                 row += 1;
             }
@@ -84,6 +82,30 @@ pub(crate) fn into_memory<K: Kind>(
         Ok(())
     })?;
     Ok(words)
+}
+
+/// Writes a row. Ratings, of which there are many and which are small, get code of their own.
+#[inline]
+fn store(words: &[AtomicU32], cells: &[u32]) {
+    if let ([a, b, c], [x, y, z]) = (words, cells) {
+        a.store(*x, Ordering::Relaxed);
+        b.store(*y, Ordering::Relaxed);
+        c.store(*z, Ordering::Relaxed);
+    } else {
+        words.iter().zip(cells).for_each(|(word, &cell)| word.store(cell, Ordering::Relaxed));
+    }
+}
+
+/// Reads a row, as [`store`] writes it.
+#[inline]
+pub(crate) fn load(words: &[AtomicU32], cells: &mut [u32]) {
+    if let ([a, b, c], [x, y, z]) = (words, &mut *cells) {
+        *x = a.load(Ordering::Relaxed);
+        *y = b.load(Ordering::Relaxed);
+        *z = c.load(Ordering::Relaxed);
+    } else {
+        cells.iter_mut().zip(words).for_each(|(cell, word)| *cell = word.load(Ordering::Relaxed));
+    }
 }
 
 fn allocate(len: usize) -> Result<Words, Error> {

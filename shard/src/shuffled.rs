@@ -1,7 +1,6 @@
 //! Shuffled rows: read and put where their buckets lie (`scatter`), then given out bucket after bucket, each of them shuffled.
 
 use std::path::Path;
-use std::sync::atomic::Ordering;
 
 use reporting::{Progress, interrupt};
 
@@ -9,7 +8,7 @@ use crate::Error;
 use crate::kind::Kind;
 use crate::memory::{Share, Where};
 use crate::parts::Set;
-use crate::scatter::{Words, into_file, into_memory};
+use crate::scatter::{Words, into_file, into_memory, load};
 use crate::shuffle::Buckets;
 use crate::spill::Spill;
 use crate::window::Source;
@@ -93,9 +92,7 @@ impl Source for Shuffled {
                 order.extend(0..slots.len() as u32);
                 self.buckets.shuffle(partition as u64, order);
                 for (slot, &row) in slots.zip(&*order) {
-                    for (to, from) in slot.iter_mut().zip(&rows[row as usize * width..]) {
-                        *to = from.load(Ordering::Relaxed);
-                    }
+                    load(&rows[row as usize * width..][..width], slot);
                 }
             }
             Rows::File(spill) => {
