@@ -57,17 +57,17 @@ impl Form {
         self.n_buckets.is_some()
     }
 
-    const fn categorical(self) -> usize {
+    pub(crate) const fn categorical(self) -> usize {
         if self.is_sparse() { N_CATEGORICAL } else { 0 }
     }
 
     /// Whether there is such a bucket.
-    fn has(self, bucket: u32) -> bool {
+    pub(crate) fn has(self, bucket: u32) -> bool {
         self.n_buckets.is_some_and(|n| bucket < n)
     }
 
     /// What is wrong with a bucket that there is not.
-    fn beyond(self, bucket: u32) -> String {
+    pub(crate) fn beyond(self, bucket: u32) -> String {
         format!("{bucket}, not below the number of buckets, {}", self.n_buckets.unwrap_or(0))
     }
 
@@ -194,7 +194,7 @@ fn check_lengths(form: Form, rows: &ClickRows) {
 }
 
 /// A cell of a column: 32 bits, or nothing.
-trait Cell: Copy {
+pub(crate) trait Cell: Copy {
     /// The mark of nothing.
     const MISSING: Self;
     fn is_missing(self) -> bool;

@@ -67,6 +67,14 @@ pub enum Error {
         /// The remedy.
         fix: String,
     },
+    /// Rows in a pipe that end early, or break a rule.
+    #[error("{place}: {problem}")]
+    Stream {
+        /// What the pipe is called.
+        place: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// Stored bytes that are not what was written.
     #[error("{place}: {problem}")]
     Corrupt {
@@ -81,7 +89,7 @@ impl Explain for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::BadPlace { .. } | Self::NotFound { .. } => ErrorKind::Usage,
-            Self::Missing { .. } | Self::Corrupt { .. } => ErrorKind::Data,
+            Self::Missing { .. } | Self::Corrupt { .. } | Self::Stream { .. } => ErrorKind::Data,
             Self::Conflict { .. } => ErrorKind::Conflict,
             Self::Denied { .. } | Self::Invalid { .. } => ErrorKind::Config,
             Self::Full { .. } | Self::Storage { .. } => ErrorKind::Unavailable,
@@ -93,6 +101,10 @@ impl Explain for Error {
             Self::BadPlace { .. } => "give a path on this machine".to_owned(),
             Self::NotFound { .. } => "check the path".to_owned(),
             Self::Missing { named_by, .. } => format!("restore it, or make `{named_by}` anew with `--replace`"),
+            Self::Stream { .. } => {
+                "see what the command that writes the rows says, and run both again; or have it write a folder with `--out`"
+                    .to_owned()
+            }
             Self::Corrupt { .. } => {
                 "restore the object, or make the data anew with the tool that wrote it and `--replace`".to_owned()
             }

@@ -8,12 +8,15 @@
 //! * [`clicks`]: rows of click logs to and from Parquet.
 //! * [`id_map`]: the tables that turn renumbered users and items back into the source's ids.
 //! * [`scales`]: the table of buckets that a row may hit more than once.
+//! * [`stream`]: a dataset on its way through a pipe.
+//! * [`disk`]: how much room there is.
 //!
 //! There is no knowledge here of how rows are prepared, shuffled or trained on.
 
 pub mod clicks;
 pub mod commit;
 pub mod digest;
+pub mod disk;
 mod error;
 pub mod id_map;
 pub mod load;
@@ -21,5 +24,6 @@ mod pairs;
 pub mod place;
 pub mod ratings;
 pub mod scales;
+pub mod stream;
 
 pub use error::Error;

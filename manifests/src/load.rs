@@ -119,7 +119,17 @@ pub fn preparation(place: &Place) -> Result<Preparation, Error> {
 /// [`Error::Missing`], [`Error::Corrupt`], or another failure to read.
 pub fn object(place: &Place, object: &Object, named_by: &str) -> Result<bytes::Bytes, Error> {
     let bytes = place.get(&object.key).map_err(|e| e.named_by(named_by))?;
-    let corrupt = |problem| Error::Corrupt { place: place.show(&object.key), problem };
+    checked(|| place.show(&object.key), object, bytes, named_by)
+}
+
+/// `bytes` that `shown` names, checked against the size and digest of `object`, which `named_by` records.
+pub(crate) fn checked(
+    shown: impl Fn() -> String,
+    object: &Object,
+    bytes: bytes::Bytes,
+    named_by: &str,
+) -> Result<bytes::Bytes, Error> {
+    let corrupt = |problem| Error::Corrupt { place: shown(), problem };
     if bytes.len() as u64 != object.bytes {
         return Err(corrupt(format!("it has {} bytes, `{named_by}` says {}", bytes.len(), object.bytes)));
     }
@@ -128,6 +138,19 @@ pub fn object(place: &Place, object: &Object, named_by: &str) -> Result<bytes::B
         return Err(corrupt(format!("its digest is {found}, `{named_by}` says {}", object.digest)));
     }
     Ok(bytes)
+}
+
+/// The descriptor `bytes` of a dataset that comes through a pipe, which has no parts.
+///
+/// # Errors
+/// [`Error::Invalid`] when it breaks a rule.
+pub(crate) fn streamed(name: &str, bytes: &[u8]) -> Result<Descriptor, Error> {
+    let descriptor: Descriptor = parse(name, bytes, dataset::FORMAT, dataset::VERSION, "prep")?;
+    let problem = match descriptor.parts.len() + descriptor.holdout_parts.len() {
+        0 => check_content(&descriptor).err(),
+        parts => Some(format!("it names {parts} parts, and there are none in a pipe")),
+    };
+    problem.map_or(Ok(descriptor), |problem| Err(invalid(name, problem, "prep")))
 }
 
 /// Only the head of a file: enough to refuse a file of another format or version by name.
@@ -163,6 +186,11 @@ fn invalid(name: &str, problem: String, tool: &str) -> Error {
 fn check_descriptor(d: &Descriptor) -> Result<(), String> {
     check_objects("parts", &d.parts, d.rows.train)?;
     check_objects("holdout_parts", &d.holdout_parts, d.rows.holdout)?;
+    check_content(d)
+}
+
+/// What is true of a dataset wherever its rows are.
+fn check_content(d: &Descriptor) -> Result<(), String> {
     let sorts = [d.rows.train, d.rows.holdout, d.rows.rejected, d.rows.filtered];
     if u128::from(d.rows.read) != sorts.into_iter().map(u128::from).sum() {
         return Err(format!("rows.read is {}, not train + holdout + rejected + filtered", d.rows.read));

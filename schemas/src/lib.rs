@@ -46,6 +46,7 @@ pub fn json_schemas() -> Vec<(&'static str, String)> {
         ("predict-report.schema.json", pretty(schemars::schema_for!(report::PredictReport))),
         ("evaluate-report.schema.json", pretty(schemars::schema_for!(report::EvaluateReport))),
         ("recommend-report.schema.json", pretty(schemars::schema_for!(report::RecommendReport))),
+        ("dry-run-report.schema.json", pretty(schemars::schema_for!(report::DryRunReport))),
     ]
 }
 

@@ -1,6 +1,7 @@
 //! The one line of JSON that each tool prints last on standard output, and the `report.json` of a run. [`scoring`] has those of what
-//! is done with a trained model.
+//! is done with a trained model, [`dry_run`] that of a tool that only says what it would do.
 
+pub mod dry_run;
 pub mod scoring;
 
 use schemars::JsonSchema;
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dataset::{BaselineRmse, Baselines, Digest, Holdout, RowCounts};
 
+pub use dry_run::{DryRunReport, Verdict, WouldRead, WouldWrite};
 pub use scoring::{
     EvaluateReport, Evaluated, KnownPairs, PredictReport, Predicted, RatingQuality, RecommendReport, RecommendedItem,
     Split,
