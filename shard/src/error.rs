@@ -34,6 +34,18 @@ pub enum Error {
         /// What would be enough, in bytes.
         least: u64,
     },
+    /// A disk has less room than the work takes.
+    #[error("{folder}: {what} will take about {}, and only {} are free", ByteSize(*needed), ByteSize(*free))]
+    TooLittleDisk {
+        /// The folder.
+        folder: String,
+        /// What is to be written there.
+        what: &'static str,
+        /// Bytes of it.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
     /// The manifest exists and is not the one that would be made.
     #[error("{manifest}: already exists and differs: {difference}")]
     Differs {
@@ -102,7 +114,7 @@ impl Explain for Error {
                 | std::io::ErrorKind::NotFound => ErrorKind::Config,
                 _ => ErrorKind::Unavailable,
             },
-            Self::System { .. } => ErrorKind::Unavailable,
+            Self::TooLittleDisk { .. } | Self::System { .. } => ErrorKind::Unavailable,
         }
     }
 
@@ -123,6 +135,10 @@ impl Explain for Error {
             }
             Self::Stored(error) => error.fix(),
             Self::Stopped(stopped) => stopped.fix(),
+            Self::TooLittleDisk { what: "temporary data", .. } => Some(
+                "free some space, name a folder on another disk with `--temp-dir`, or allow more memory with `--memory`".to_owned(),
+            ),
+            Self::TooLittleDisk { .. } => Some("free some space, or choose another `--out`".to_owned()),
             Self::Temporary { .. } => Some("free some space, or name another folder with `--temp-dir`".to_owned()),
             Self::System { .. } => Some("try fewer `--threads`, or run the command again".to_owned()),
         }

@@ -49,8 +49,8 @@ fn difference(plan: &Plan, found: &Shards) -> Option<String> {
     let differs = |what: &str, old: &dyn std::fmt::Display, new: &dyn std::fmt::Display| {
         Some(format!("its {what} is {old}, this one's {new}"))
     };
-    if found.manifest.dataset_digest != plan.dataset.digest {
-        differs("dataset", &found.manifest.dataset_digest, &plan.dataset.digest)
+    if found.manifest.dataset_digest != plan.dataset_digest {
+        differs("dataset", &found.manifest.dataset_digest, &plan.dataset_digest)
     } else if old.batch_rows != new.batch_rows {
         differs("batch size", &old.batch_rows, &new.batch_rows)
     } else if old.seed != new.seed {

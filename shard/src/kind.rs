@@ -8,6 +8,7 @@ mod sort;
 use std::ops::Range;
 
 use bytes::Bytes;
+use manifests::stream::Batch;
 
 pub(crate) use clicks::Clicks;
 pub(crate) use ratings::RatingKind;
@@ -30,6 +31,12 @@ pub(crate) trait Kind: Sync {
     /// # Errors
     /// What is wrong with the part.
     fn decode(&self, part: Bytes, columns: &mut Self::Columns) -> Result<usize, String>;
+
+    /// Puts the rows that a pipe brought into `columns`.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    fn receive(&self, batch: &Batch, columns: &mut Self::Columns) -> Result<(), manifests::Error>;
 
     /// Puts the rows number `range` into `words`.
     fn pack(&self, columns: &Self::Columns, range: Range<usize>, words: &mut [u32]);

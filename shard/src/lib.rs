@@ -25,25 +25,28 @@ mod window;
 mod workers;
 
 use std::path::Path;
+use std::sync::PoisonError;
 use std::time::Instant;
 
 use manifests::clicks::Form;
 use manifests::commit::{Staging, generation};
 use manifests::digest::digest;
+use manifests::disk::free_bytes;
 use manifests::load;
 use reporting::{Console, count};
-use schemas::dataset::{Digest, Layout, Object};
+use schemas::dataset::{Descriptor, Digest, Layout, Object};
 use schemas::manifest::{self, Manifest};
 use schemas::report::ShardReport;
 
 pub use error::Error;
 use kind::{Clicks, Kind, RatingKind};
-use memory::{Needs, Share};
-use parts::Set;
-use plan::Plan;
+use memory::{Needs, Share, Where};
+use parts::{Origin, Set, drain};
+use plan::{Input, Plan};
 use shuffle::{BUCKET_ROWS, Buckets};
 use shuffled::Shuffled;
-use window::Source;
+use spill::spilled_bytes;
+use window::{Kept, Source};
 
 const TOOL: &str = concat!("shard ", env!("CARGO_PKG_VERSION"));
 /// Raised when the same rows and settings make other bytes than before.
@@ -62,6 +65,9 @@ pub fn run(plan: &Plan, console: &Console) -> Result<ShardReport, Error> {
         let start = Instant::now();
         let identity = identity(plan);
         if let Some(found) = existing::find(plan, &generation(&identity))? {
+            if let Input::Piped(pipe) = &plan.input {
+                drain(pipe)?;
+            }
             console.note(format!("{}: already done, verified", plan.manifest));
             return Ok(report(plan, &found.manifest, found.digest, None, start));
         }
@@ -76,25 +82,30 @@ pub fn run(plan: &Plan, console: &Console) -> Result<ShardReport, Error> {
 fn identity(plan: &Plan) -> Digest {
     let (format, version) = (manifest::FORMAT, manifest::VERSION);
     let shuffle = serde_json::to_string(&plan.shuffle).expect("settings are JSON");
-    digest(format!("{format} {version} {ENCODING}\n{}\n{shuffle}\n", plan.dataset.digest).as_bytes())
+    digest(format!("{format} {version} {ENCODING}\n{}\n{shuffle}\n", plan.dataset_digest).as_bytes())
 }
 
 fn make(plan: &Plan, identity: &Digest, console: &Console) -> Result<(Manifest, Digest, u64), Error> {
-    let descriptor = &plan.dataset.descriptor;
+    let descriptor = &plan.descriptor;
+    let shares = Shares::of(plan)?;
+    shares.check_disk(plan)?;
+    console.detail(format!("{shares:?}"));
     let staging = Staging::new(&plan.out, &plan.manifest_place, &plan.manifest_key, identity);
     // First, because it is quick and tells whether the place can be written to.
-    let tables = descriptor.layout.tables().into_iter().map(|(name, table)| copy(plan, &staging, table, name));
-    let layout = descriptor.layout.clone().with_tables(tables.collect::<Result<_, _>>()?);
-    let order = Order::Shuffled(plan.shuffle.seed);
-    let batches = set(plan, &staging, "batch", &descriptor.parts, order, console)?;
-    let holdout_batches = set(plan, &staging, "holdout", &descriptor.holdout_parts, Order::Kept, console)?;
+    let layout = descriptor.layout.clone().with_tables(copy_tables(plan, &staging)?);
+    let [train, holdout] = origins(plan);
+    let batches = set(plan, &staging, "batch", train, &shares.train, console)?;
+    let holdout_batches = set(plan, &staging, "holdout", holdout, &shares.holdout, console)?;
+    if let Input::Piped(pipe) = &plan.input {
+        drain(pipe)?;
+    }
     let manifest = Manifest {
         format: manifest::FORMAT.to_owned(),
         version: manifest::VERSION,
         tool: TOOL.to_owned(),
         name: descriptor.name.clone(),
         source: descriptor.source.clone(),
-        dataset_digest: plan.dataset.digest.clone(),
+        dataset_digest: plan.dataset_digest.clone(),
         layout,
         holdout: descriptor.holdout,
         shuffle: plan.shuffle.clone(),
@@ -111,32 +122,70 @@ fn make(plan: &Plan, identity: &Digest, console: &Console) -> Result<(Manifest, 
     Ok((manifest, digest, bytes))
 }
 
-/// The order that rows are put in.
-#[derive(Clone, Copy, Debug)]
-enum Order {
-    /// That of the parts.
-    Kept,
-    /// Shuffled with this seed.
-    Shuffled(u64),
+/// How the memory is shared while each of the two sets is dealt with.
+#[derive(Debug)]
+struct Shares {
+    train: Share,
+    holdout: Share,
+    /// What the temporary file takes.
+    temporary_bytes: u64,
 }
 
-/// Reads the rows of `parts` and writes them as mini-batches called `prefix`.
+impl Shares {
+    fn of(plan: &Plan) -> Result<Self, Error> {
+        let layout = &plan.descriptor.layout;
+        let width = Form::of(layout).map_or_else(RatingKind::width, |form| Clicks(form).width());
+        let row_bytes = 4 * width as u64;
+        let [train, holdout] = origins(plan).map(|origin| Needs {
+            row_bytes,
+            rows: origin.rows(),
+            part_rows: origin.part_rows(),
+            part_bytes: origin.part_bytes(row_bytes),
+            batch_rows: plan.shuffle.batch_rows,
+            threads: plan.threads as u64,
+        });
+        let too_little = |least: u64| Error::TooLittleMemory { memory: plan.memory, least };
+        let buckets = Buckets::new(plan.shuffle.seed, train.rows, BUCKET_ROWS);
+        let (rows, train) = (train.rows, Share::of_shuffle(&train, &buckets, plan.memory).map_err(too_little)?);
+        let temporary_bytes = match train.shuffled {
+            Some(Where::File { .. }) => rows.saturating_mul(spilled_bytes(row_bytes)),
+            Some(Where::Memory) | None => 0,
+        };
+        Ok(Self { train, holdout: Share::of_copy(&holdout, plan.memory).map_err(too_little)?, temporary_bytes })
+    }
+
+    /// # Errors
+    /// [`Error::TooLittleDisk`].
+    fn check_disk(&self, plan: &Plan) -> Result<(), Error> {
+        let folder = &plan.temp_dir;
+        let failed =
+            |source| Error::Temporary { folder: folder.display().to_string(), action: "measure the room for", source };
+        let free = if self.temporary_bytes == 0 { u64::MAX } else { free_bytes(folder).map_err(failed)? };
+        if self.temporary_bytes > free {
+            let (folder, needed) = (folder.display().to_string(), self.temporary_bytes);
+            return Err(Error::TooLittleDisk { folder, what: "temporary data", needed, free });
+        }
+        Ok(())
+    }
+}
+
+/// Reads the rows of `origin` and writes them as mini-batches called `prefix`.
 fn set(
     plan: &Plan,
     staging: &Staging,
     prefix: &str,
-    parts: &[Object],
-    order: Order,
+    origin: Origin<'_>,
+    share: &Share,
     console: &Console,
 ) -> Result<Vec<Object>, Error> {
     let put = |batch: usize, bytes: Vec<u8>, rows: u64| -> Result<Object, Error> {
         Ok(staging.put(&format!("{prefix}-{batch:06}.parquet"), bytes, rows)?)
     };
-    match &plan.dataset.descriptor.layout {
-        Layout::Ratings(layout) => write(plan, RatingKind::of(layout), parts, order, console, put),
+    match &plan.descriptor.layout {
+        Layout::Ratings(layout) => write(plan, RatingKind::of(layout), origin, share, console, put),
         other @ (Layout::Dense(_) | Layout::Sparse(_)) => {
             let form = Form::of(other).expect("the layout is one of click rows");
-            write(plan, Clicks(form), parts, order, console, put)
+            write(plan, Clicks(form), origin, share, console, put)
         }
     }
 }
@@ -144,45 +193,30 @@ fn set(
 fn write<K: Kind>(
     plan: &Plan,
     kind: K,
-    parts: &[Object],
-    order: Order,
+    origin: Origin<'_>,
+    share: &Share,
     console: &Console,
     put: impl Fn(usize, Vec<u8>, u64) -> Result<Object, Error> + Sync,
 ) -> Result<Vec<Object>, Error> {
-    let needs = Needs {
-        row_bytes: 4 * kind.width() as u64,
-        rows: parts.iter().map(|part| part.rows).sum(),
-        part_rows: parts.iter().map(|part| part.rows).max().unwrap_or(0),
-        part_bytes: parts.iter().map(|part| part.bytes).max().unwrap_or(0),
-        batch_rows: plan.shuffle.batch_rows,
-        threads: plan.threads as u64,
+    let set = Set { kind, origin };
+    let batch_rows = plan.shuffle.batch_rows;
+    let Some(place) = share.shuffled else {
+        return cut(&set.kind, &Kept::new(&set), batch_rows, share, console, put);
     };
-    let too_little = |least: u64| Error::TooLittleMemory { memory: plan.memory, least };
-    let set = Set { kind, place: &plan.dataset.place, named_by: &plan.descriptor, parts };
-    match order {
-        Order::Kept => {
-            let share = Share::of_copy(&needs, plan.memory).map_err(too_little)?;
-            cut(&set.kind, &set, plan.shuffle.batch_rows, &share, console, put)
-        }
-        Order::Shuffled(seed) => {
-            let buckets = Buckets::new(seed, needs.rows, BUCKET_ROWS);
-            let share = Share::of_shuffle(&needs, &buckets, plan.memory).map_err(too_little)?;
-            console.detail(format!("{share:?}"));
-            let shuffled = shuffle(&set, buckets, &share, &plan.temp_dir, console)?;
-            cut(&set.kind, &shuffled, plan.shuffle.batch_rows, &share, console, put)
-        }
-    }
+    let buckets = Buckets::new(plan.shuffle.seed, origin.rows(), BUCKET_ROWS);
+    let shuffled = shuffle(&set, buckets, (place, share.reading_threads), &plan.temp_dir, console)?;
+    cut(&set.kind, &shuffled, batch_rows, share, console, put)
 }
 
 fn shuffle<K: Kind>(
     set: &Set<'_, K>,
     buckets: Buckets,
-    share: &Share,
+    (place, threads): (Where, usize),
     temp_dir: &Path,
     console: &Console,
 ) -> Result<Shuffled, Error> {
-    let progress = console.progress("reading", Some(set.rows()), "rows");
-    let shuffled = Shuffled::read(set, buckets, share, temp_dir, &progress);
+    let progress = console.progress("reading", Some(set.origin.rows()), "rows");
+    let shuffled = Shuffled::read(set, buckets, place, threads, temp_dir, &progress);
     progress.finish();
     shuffled
 }
@@ -203,9 +237,28 @@ fn cut<K: Kind>(
     written
 }
 
-fn copy(plan: &Plan, staging: &Staging, map: &Object, name: &str) -> Result<Object, Error> {
-    let bytes = load::object(&plan.dataset.place, map, &plan.descriptor)?;
-    Ok(staging.put(name, bytes, map.rows)?)
+/// Where training and held-out rows come from.
+fn origins(plan: &Plan) -> [Origin<'_>; 2] {
+    let Descriptor { parts, holdout_parts, rows, .. } = &plan.descriptor;
+    match &plan.input {
+        Input::Stored(place) => {
+            [parts, holdout_parts].map(|parts| Origin::Stored { place, named_by: &plan.named_by, parts })
+        }
+        Input::Piped(pipe) => [rows.train, rows.holdout].map(|rows| Origin::Piped(pipe, rows)),
+    }
+}
+
+/// Writes the tables that belong to the layout.
+fn copy_tables(plan: &Plan, staging: &Staging) -> Result<Vec<Object>, Error> {
+    let mut copies = Vec::new();
+    for (i, (name, table)) in plan.descriptor.layout.tables().into_iter().enumerate() {
+        let bytes = match &plan.input {
+            Input::Stored(place) => load::object(place, table, &plan.named_by)?,
+            Input::Piped(pipe) => pipe.lock().unwrap_or_else(PoisonError::into_inner).tables()[i].clone(),
+        };
+        copies.push(staging.put(name, bytes, table.rows)?);
+    }
+    Ok(copies)
 }
 
 /// Everything that `manifest` names.

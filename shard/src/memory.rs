@@ -51,8 +51,8 @@ pub(crate) enum Where {
 /// How memory is shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Share {
-    /// Where the rows are kept.
-    pub(crate) place: Where,
+    /// Where the rows are kept when they are shuffled.
+    pub(crate) shuffled: Option<Where>,
     /// Threads that read parts.
     pub(crate) reading_threads: usize,
     /// Threads that write mini-batches.
@@ -75,12 +75,15 @@ impl Share {
         let writing = (1..=needs.threads).rev().find_map(|threads| needs.in_file(threads, buckets.log2_count(), free));
         match (reading, writing) {
             (Some(reading), Some((writing, log2_partitions, window_rows))) => Ok(Self {
-                place: Where::File { log2_partitions },
+                shuffled: Some(Where::File { log2_partitions }),
                 reading_threads: reading as usize,
                 writing_threads: writing as usize,
                 window_rows: window_rows as usize,
             }),
-            _ => Err(PROCESS + needs.reading(true).max(needs.writing_file(1, largest(BUCKET_ROWS), buckets.log2_count()))),
+            _ => {
+                Err(PROCESS
+                    + needs.reading(true).max(needs.writing_file(1, largest(BUCKET_ROWS), buckets.log2_count())))
+            }
         }
     }
 
@@ -91,12 +94,11 @@ impl Share {
     pub(crate) fn of_copy(needs: &Needs, memory: u64) -> Result<Self, u64> {
         let free = memory.saturating_sub(PROCESS);
         let window = |threads: u64| needs.batch_rows + threads * needs.part_rows.max(needs.batch_rows);
-        let bytes = |threads: u64| {
-            window(threads) * needs.row_bytes + threads * (needs.reading(false) + needs.encoding())
-        };
+        let bytes =
+            |threads: u64| window(threads) * needs.row_bytes + threads * (needs.reading(false) + needs.encoding());
         match threads(needs.threads, |threads| bytes(threads) <= free) {
             Some(threads) => Ok(Self {
-                place: Where::Memory,
+                shuffled: None,
                 reading_threads: threads as usize,
                 writing_threads: threads as usize,
                 window_rows: window(threads) as usize,
@@ -136,7 +138,7 @@ impl Needs {
         let cursors = 8 * (threads + 2) * self.rows.div_ceil(BUCKET_ROWS).next_power_of_two();
         let most = rows.checked_add(writing.max(threads * self.reading(false) + cursors))?;
         (most <= free).then_some(Share {
-            place: Where::Memory,
+            shuffled: Some(Where::Memory),
             reading_threads: threads as usize,
             writing_threads: threads as usize,
             window_rows: window as usize,
@@ -201,10 +203,10 @@ mod tests {
     #[test]
     fn what_fits_stays_in_memory_and_what_does_not_goes_to_a_file() {
         // 8 GB of rows.
-        assert_eq!(share(&SPARSE, 9 << 30).unwrap().place, Where::Memory);
+        assert_eq!(share(&SPARSE, 9 << 30).unwrap().shuffled, Some(Where::Memory));
         // 8 GB in partitions of 32 MB.
         let spilled = share(&SPARSE, 600 << 20).unwrap();
-        assert_eq!(spilled.place, Where::File { log2_partitions: 8 });
+        assert_eq!(spilled.shuffled, Some(Where::File { log2_partitions: 8 }));
         assert_eq!((spilled.reading_threads, spilled.writing_threads), (2, 2));
         // Two threads' parts do not fit, one's does.
         let small = share(&SPARSE, 100 << 20).unwrap();

@@ -1,10 +1,14 @@
-//! Flags resolved into a checked plan: which dataset, which settings, which places. Only the descriptor is read here.
+//! Flags resolved into a checked plan: which dataset, which settings, which places. Only what says which dataset it is is read here.
 
+use std::io::Stdin;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Mutex;
 
 use manifests::load::{self, Dataset};
 use manifests::place::Place;
-use schemas::dataset::{DESCRIPTOR_KEY, Layout};
+use manifests::stream::{STANDARD_INPUT, StreamReader};
+use reporting::standard_input_is_given;
+use schemas::dataset::{DESCRIPTOR_KEY, Descriptor, Digest, Layout};
 use schemas::manifest::Shuffle;
 
 use crate::Error;
@@ -16,13 +20,26 @@ const PREPARED: &str = "prepared";
 /// Where mini-batches go unless told otherwise.
 const SHARDS: &str = "shards";
 
+/// Where the dataset comes from.
+#[derive(Debug)]
+pub enum Input {
+    /// A folder.
+    Stored(Place),
+    /// Standard input.
+    Piped(Mutex<StreamReader<Stdin>>),
+}
+
 /// Everything `run` needs to know.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Plan {
-    /// The dataset to shuffle.
-    pub dataset: Dataset,
-    /// How it is called in messages.
-    pub descriptor: String,
+    /// What the dataset to shuffle is.
+    pub descriptor: Descriptor,
+    /// The digest that says which dataset it is.
+    pub dataset_digest: Digest,
+    /// Where it comes from.
+    pub input: Input,
+    /// What it is called in messages.
+    pub named_by: String,
     /// Where the mini-batches go.
     pub out: Place,
     /// The folder of the manifest.
@@ -54,17 +71,16 @@ impl Plan {
     /// # Panics
     /// When there is no batch size: the command line requires one.
     pub fn resolve(cli: &Cli) -> Result<Self, Error> {
-        let place = match &cli.prepared {
-            Some(text) => load::named_dataset(text)?,
-            None => only_dataset()?,
+        let (descriptor, dataset_digest, input, named_by) = match &cli.prepared {
+            None if standard_input_is_given() => piped()?,
+            Some(text) if text == "-" => piped()?,
+            Some(text) => stored(load::named_dataset(text)?)?,
+            None => stored(only_dataset()?)?,
         };
-        let dataset = load::dataset(&place)?;
-        let descriptor = place.show(DESCRIPTOR_KEY);
-        let rows = dataset.descriptor.rows;
-        if rows.train == 0 {
-            return Err(Error::NoRows { place: descriptor });
+        if descriptor.rows.train == 0 {
+            return Err(Error::NoRows { place: named_by });
         }
-        let name = &dataset.descriptor.name;
+        let name = &descriptor.name;
         let out_text = cli.out.clone().unwrap_or_else(|| format!("{SHARDS}/{name}"));
         let out = Place::parse(&out_text)?;
         let manifest = match (&cli.manifest, &cli.out) {
@@ -82,7 +98,7 @@ impl Plan {
             shuffle: Shuffle {
                 seed: cli.seed,
                 batch_rows: u64::from(cli.batch.expect("clap requires --batch")),
-                sorted_by: match dataset.descriptor.layout {
+                sorted_by: match descriptor.layout {
                     Layout::Ratings(_) => vec!["user".to_owned(), "item".to_owned()],
                     Layout::Dense(_) | Layout::Sparse(_) => Vec::new(),
                 },
@@ -94,10 +110,27 @@ impl Plan {
             },
             memory: cli.memory.map_or_else(memory::default_limit, |size| size.as_u64()),
             temp_dir: cli.temp_dir.clone().unwrap_or_else(std::env::temp_dir),
-            dataset,
             descriptor,
+            dataset_digest,
+            input,
+            named_by,
         })
     }
+}
+
+/// A dataset, its digest, where it comes from, and what it is called in messages.
+type Found = (Descriptor, Digest, Input, String);
+
+fn stored(place: Place) -> Result<Found, Error> {
+    let Dataset { descriptor, digest, place } = load::dataset(&place)?;
+    let named_by = place.show(DESCRIPTOR_KEY);
+    Ok((descriptor, digest, Input::Stored(place), named_by))
+}
+
+fn piped() -> Result<Found, Error> {
+    let stream = StreamReader::open(std::io::stdin())?;
+    let (descriptor, digest) = (stream.descriptor().clone(), stream.digest().clone());
+    Ok((descriptor, digest, Input::Piped(Mutex::new(stream)), STANDARD_INPUT.to_owned()))
 }
 
 fn only_dataset() -> Result<Place, Error> {

@@ -8,11 +8,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rayon::prelude::*;
 use reporting::Progress;
-use schemas::dataset::Object;
 
 use crate::Error;
 use crate::kind::{Kind, TILE_ROWS};
-use crate::parts::Set;
+use crate::parts::{Part, Set};
 use crate::shuffle::Buckets;
 use crate::spill::Spill;
 use crate::workers::Workers;
@@ -21,8 +20,8 @@ use crate::workers::Workers;
 /// store is a plain one, and joining the threads makes it visible.
 pub(crate) type Words = Vec<AtomicU32>;
 
-/// A part, the number of its first row, and where its next row of each partition goes.
-type Claim<'a> = (&'a Object, u64, Vec<u64>);
+/// Rows to be read, the number of the first, and where the next row of each partition goes.
+type Claim<'a> = (Part<'a>, u64, Vec<u64>);
 
 /// The parts of `set` in order. `starts` is where each of `2^log2_partitions` partitions begins.
 fn claims<'a, K: Kind>(
@@ -30,15 +29,16 @@ fn claims<'a, K: Kind>(
     buckets: &Buckets,
     log2_partitions: u32,
     starts: &[u64],
-) -> impl Iterator<Item = Claim<'a>> + Send {
+) -> impl Iterator<Item = Result<Claim<'a>, Error>> + Send {
     let (buckets, shift) = (buckets.clone(), buckets.log2_count() - log2_partitions);
     let mut next = starts.to_vec();
     let mut row = 0;
-    set.parts.iter().map(move |part| {
+    set.parts().map(move |part| {
+        let part = part?;
         let (first, cursors) = (row, next.clone());
-        row += part.rows;
+        row += part.rows();
         (first..row).for_each(|row| next[(buckets.of(row) >> shift) as usize] += 1);
-        (part, first, cursors)
+        Ok((part, first, cursors))
     })
 }
 
@@ -58,15 +58,14 @@ pub(crate) fn into_memory<K: Kind>(
         tile: Vec<u32>,
     }
     let width = set.kind.width();
-    let words = allocate(set.rows() as usize * width)?;
-    let mut workers = Workers::new(threads, || Thread::<K> {
-        columns: K::Columns::default(),
-        tile: vec![0; TILE_ROWS * width],
-    });
+    let words = allocate(set.origin.rows() as usize * width)?;
+    let mut workers =
+        Workers::new(threads, || Thread::<K> { columns: K::Columns::default(), tile: vec![0; TILE_ROWS * width] });
     let claims = claims(set, buckets, buckets.log2_count(), starts);
-    workers.run(claims, |Thread { columns, tile }, (part, mut row, mut cursors)| {
-        set.read(part, columns)?;
-        let rows = part.rows as usize;
+    workers.run(claims, |Thread { columns, tile }, claim| {
+        let (part, mut row, mut cursors) = claim?;
+        set.read(&part, columns)?;
+        let rows = part.rows() as usize;
         for first in (0..rows).step_by(TILE_ROWS) {
             let range = first..rows.min(first + TILE_ROWS);
             let tile = &mut tile[..range.len() * width];
@@ -78,7 +77,7 @@ pub(crate) fn into_memory<K: Kind>(
                 row += 1;
             }
         }
-        progress.add(part.rows);
+        progress.add(part.rows());
         Ok(())
     })?;
     Ok(words)
@@ -149,13 +148,14 @@ pub(crate) fn into_file<K: Kind>(
         sorted: Vec::new(),
     });
     let shift = buckets.log2_count() - log2_partitions;
-    workers.run(claims(set, buckets, log2_partitions, starts), |sorting, (part, first, cursors)| {
-        set.read(part, &mut sorting.columns)?;
+    workers.run(claims(set, buckets, log2_partitions, starts), |sorting, claim| {
+        let (part, first, cursors) = claim?;
+        set.read(&part, &mut sorting.columns)?;
         sorting.buckets.clear();
-        sorting.buckets.extend((first..first + part.rows).map(|row| buckets.of(row)));
+        sorting.buckets.extend((first..first + part.rows()).map(|row| buckets.of(row)));
         sorting.sort(&set.kind, shift, 1 << log2_partitions);
         sorting.write(cursors, spill)?;
-        progress.add(part.rows);
+        progress.add(part.rows());
         Ok(())
     })
 }

@@ -6,7 +6,7 @@ use reporting::{Progress, interrupt};
 
 use crate::Error;
 use crate::kind::Kind;
-use crate::memory::{Share, Where};
+use crate::memory::Where;
 use crate::parts::Set;
 use crate::scatter::{Words, into_file, into_memory, load};
 use crate::shuffle::Buckets;
@@ -49,13 +49,13 @@ impl Shuffled {
     pub(crate) fn read<K: Kind>(
         set: &Set<'_, K>,
         buckets: Buckets,
-        share: &Share,
+        place: Where,
+        threads: usize,
         temp_dir: &Path,
         progress: &Progress,
     ) -> Result<Self, Error> {
         let width = set.kind.width();
-        let threads = share.reading_threads;
-        let (starts, rows) = match share.place {
+        let (starts, rows) = match place {
             Where::Memory => {
                 let starts = buckets.starts(buckets.log2_count());
                 let words = into_memory(set, &buckets, &starts, threads, progress)?;

@@ -7,6 +7,11 @@ use std::path::{Path, PathBuf};
 
 use crate::Error;
 
+/// Bytes that a row of `row_bytes` takes in a temporary file: it has the number of its bucket behind it.
+pub(crate) const fn spilled_bytes(row_bytes: u64) -> u64 {
+    row_bytes + size_of::<u32>() as u64
+}
+
 /// A temporary file of rows of equal width.
 #[derive(Debug)]
 pub(crate) struct Spill {

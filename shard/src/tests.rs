@@ -7,8 +7,16 @@ use proptest::prelude::*;
 use random::Stream;
 
 use super::*;
-use crate::memory::Where;
 use crate::spill::Spill;
+
+/// The order that rows are put in.
+#[derive(Clone, Copy, Debug)]
+enum Order {
+    /// That of the parts.
+    Kept,
+    /// Shuffled with this seed.
+    Shuffled(u64),
+}
 
 const FORMS: [Form; 4] = [
     Form { labelled: true, n_buckets: Some(1000) },
@@ -98,7 +106,10 @@ impl Prepared {
         log2_partitions: Option<u32>,
     ) -> Vec<Vec<u8>> {
         let place = Place::parse(self.folder.path().to_str().unwrap()).unwrap();
-        let set = Set { kind: Clicks(self.form), place: &place, named_by: "test", parts: &self.parts };
+        let set = Set {
+            kind: Clicks(self.form),
+            origin: Origin::Stored { place: &place, named_by: "test", parts: &self.parts },
+        };
         batches(&set, order, (bucket_rows, batch_rows), threads, log2_partitions)
     }
 
@@ -127,16 +138,15 @@ fn batches<K: Kind>(
         Ok(object)
     };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-    let mut share =
-        Share { place: Where::Memory, reading_threads: threads, writing_threads: threads, window_rows: 1000 };
+    let share = Share { shuffled: None, reading_threads: threads, writing_threads: threads, window_rows: 1000 };
     let objects = pool.install(|| match order {
-        Order::Kept => cut(&set.kind, set, batch_rows, &share, &console, put),
+        Order::Kept => cut(&set.kind, &Kept::new(set), batch_rows, &share, &console, put),
         Order::Shuffled(seed) => {
-            let buckets = Buckets::new(seed, set.rows(), bucket_rows);
-            if let Some(log2_partitions) = log2_partitions {
-                share.place = Where::File { log2_partitions: log2_partitions.min(buckets.log2_count()) };
-            }
-            let shuffled = shuffle(set, buckets, &share, &std::env::temp_dir(), &console).unwrap();
+            let buckets = Buckets::new(seed, set.origin.rows(), bucket_rows);
+            let place = log2_partitions.map_or(Where::Memory, |log2_partitions| Where::File {
+                log2_partitions: log2_partitions.min(buckets.log2_count()),
+            });
+            let shuffled = shuffle(set, buckets, (place, threads), &std::env::temp_dir(), &console).unwrap();
             cut(&set.kind, &shuffled, batch_rows, &share, &console, put)
         }
     });
@@ -228,7 +238,8 @@ fn ratings_go_the_same_way_and_are_sorted_in_their_batch() {
         parts.push(Object { key: key.clone(), rows, bytes: bytes.len() as u64, digest: digest(&bytes) });
         place.put(&key, bytes).unwrap();
     }
-    let set = Set { kind: RatingKind { n_users: 30, n_items: 20 }, place: &place, named_by: "test", parts: &parts };
+    let origin = Origin::Stored { place: &place, named_by: "test", parts: &parts };
+    let set = Set { kind: RatingKind { n_users: 30, n_items: 20 }, origin };
     let found = batches(&set, Order::Shuffled(5), (64, 100), 1, None);
     for (threads, partitions) in [(2, None), (1, Some(0)), (2, Some(3)), (3, Some(60))] {
         assert!(batches(&set, Order::Shuffled(5), (64, 100), threads, partitions) == found, "{threads} {partitions:?}");
@@ -237,7 +248,8 @@ fn ratings_go_the_same_way_and_are_sorted_in_their_batch() {
     let mut rows = RatingRows::default();
     for batch in found {
         ratings::decode(batch.into(), &mut rows).unwrap();
-        let batch: Vec<_> = (0..rows.len()).map(|i| (rows.users[i], rows.items[i], rows.ratings[i].to_bits())).collect();
+        let batch: Vec<_> =
+            (0..rows.len()).map(|i| (rows.users[i], rows.items[i], rows.ratings[i].to_bits())).collect();
         let rest = expected.split_off(batch.len());
         expected.sort_unstable();
         assert!(batch == expected, "the batch's rows as the definition has them, sorted");

@@ -8,7 +8,7 @@ use crate::Error;
 use crate::cuts::Cuts;
 use crate::kind::Kind;
 use crate::memory::Share;
-use crate::parts::Set;
+use crate::parts::{InTurn, Origin, Part, Set};
 use crate::workers::Workers;
 
 /// Rows that come in chunks, in order.
@@ -19,6 +19,11 @@ pub(crate) trait Source: Sync {
     /// How many rows each chunk has.
     fn sizes(&self) -> Vec<usize>;
 
+    /// Whether the chunks can only be had one after the other.
+    fn in_turn(&self) -> bool {
+        false
+    }
+
     /// Puts the rows of chunk number `chunk` into `words`.
     ///
     /// # Errors
@@ -27,18 +32,47 @@ pub(crate) trait Source: Sync {
 }
 
 /// The rows of a set in the order of its parts.
-impl<K: Kind> Source for Set<'_, K> {
+pub(crate) enum Kept<'a, K: Kind> {
+    /// Stored ones.
+    Stored(&'a Set<'a, K>, &'a [Object]),
+    /// Those that a pipe brings.
+    Piped(InTurn<'a, K>),
+}
+
+impl<'a, K: Kind> Kept<'a, K> {
+    /// The rows of `set`.
+    pub(crate) fn new(set: &'a Set<'a, K>) -> Self {
+        match set.origin {
+            Origin::Stored { parts, .. } => Self::Stored(set, parts),
+            Origin::Piped(pipe, _) => Self::Piped(InTurn::new(set, pipe)),
+        }
+    }
+}
+
+impl<K: Kind> Source for Kept<'_, K> {
     type Buffers = K::Columns;
 
     fn sizes(&self) -> Vec<usize> {
-        self.parts.iter().map(|part| part.rows as usize).collect()
+        match self {
+            Self::Stored(_, parts) => parts.iter().map(|part| part.rows as usize).collect(),
+            Self::Piped(rows) => rows.sizes(),
+        }
     }
 
-    fn fill(&self, part: usize, columns: &mut K::Columns, words: &mut [u32]) -> Result<(), Error> {
-        let part = &self.parts[part];
-        self.read(part, columns)?;
-        self.kind.pack(columns, 0..part.rows as usize, words);
-        Ok(())
+    fn in_turn(&self) -> bool {
+        matches!(self, Self::Piped(_))
+    }
+
+    fn fill(&self, chunk: usize, columns: &mut K::Columns, words: &mut [u32]) -> Result<(), Error> {
+        match self {
+            Self::Stored(set, parts) => {
+                let part = &parts[chunk];
+                set.read(&Part::Stored(part), columns)?;
+                set.kind.pack(columns, 0..part.rows as usize, words);
+                Ok(())
+            }
+            Self::Piped(rows) => rows.fill(words),
+        }
     }
 }
 
@@ -77,7 +111,8 @@ pub(crate) fn write<K: Kind, S: Source>(
             let slot = free.split_off_mut(..size * width).expect("the window has room for its chunks");
             (chunk, slot)
         });
-        workers.run(slots, |(buffers, _), (chunk, slot)| source.fill(chunk, buffers, slot))?;
+        let at_once = if source.in_turn() { 1 } else { share.writing_threads };
+        workers.run_some(at_once, slots, |(buffers, _), (chunk, slot)| source.fill(chunk, buffers, slot))?;
 
         let ready = (objects.len()..cuts.count()).take_while(|&batch| cuts.range(batch).end <= end).count();
         let mut made: Vec<Option<Object>> = vec![None; ready];

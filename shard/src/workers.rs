@@ -15,12 +15,25 @@ impl<S: Send> Workers<S> {
         Self { states: (0..threads).map(|_| state()).collect() }
     }
 
-    /// Does `work` for every item. After a failure no further item is begun.
+    /// Does `work` for every item, on all threads. After a failure no further item is begun.
     ///
     /// # Errors
     /// A failure of `work`; which one, if several fail, is not determined.
     pub(crate) fn run<T: Send>(
         &mut self,
+        items: impl Iterator<Item = T> + Send,
+        work: impl Fn(&mut S, T) -> Result<(), Error> + Sync,
+    ) -> Result<(), Error> {
+        self.run_some(self.states.len(), items, work)
+    }
+
+    /// As [`Workers::run`], on `threads` threads at most.
+    ///
+    /// # Errors
+    /// As [`Workers::run`].
+    pub(crate) fn run_some<T: Send>(
+        &mut self,
+        threads: usize,
         items: impl Iterator<Item = T> + Send,
         work: impl Fn(&mut S, T) -> Result<(), Error> + Sync,
     ) -> Result<(), Error> {
@@ -30,7 +43,7 @@ impl<S: Send> Workers<S> {
         let failed = || failure.lock().unwrap_or_else(PoisonError::into_inner).is_some();
         let take = || items.lock().unwrap_or_else(PoisonError::into_inner).next();
         rayon::scope(|scope| {
-            for state in &mut self.states {
+            for state in self.states.iter_mut().take(threads) {
                 let (failed, take, failure, work) = (&failed, &take, &failure, &work);
                 scope.spawn(move |_| {
                     while !failed() {

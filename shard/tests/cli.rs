@@ -434,13 +434,13 @@ fn bad_input_is_told_and_leaves_nothing() {
         (
             |f| {
                 edit(f, |d| {
-                    d["rows"]["train"] = json!(4_294_967_296u64);
-                    d["rows"]["read"] = json!(4_294_967_353u64);
-                    d["parts"][0]["rows"] = json!(4_294_967_296u64 - 603);
+                    d["rows"]["train"] = json!(1u64 << 60);
+                    d["rows"]["read"] = json!((1u64 << 60) + 57);
+                    d["parts"][0]["rows"] = json!((1u64 << 60) - 603);
                 });
             },
             4,
-            "4294967296 training rows, at most 4294967295 are supported",
+            "of memory are too little for this dataset and batch size, which need",
         ),
     ];
     for (damage, code, message) in table {

@@ -31,6 +31,7 @@ const BODY_BYTES_MAX: u64 = 1 << 31;
 const TRUSTED_BYTES: u64 = 1 << 26;
 
 /// A dataset that comes through a pipe.
+#[derive(Debug)]
 pub struct StreamReader<R> {
     input: R,
     kind: Kind,
@@ -181,7 +182,11 @@ impl<R: Read> StreamReader<R> {
     fn ended(&self) -> Error {
         let rows = self.descriptor.rows;
         let before = if self.sort == Sort::Holdout { rows.train } else { 0 };
-        refused(format!("ended after {} of {} rows", before + self.seen, u128::from(rows.train) + u128::from(rows.holdout)))
+        refused(format!(
+            "ended after {} of {} rows",
+            before + self.seen,
+            u128::from(rows.train) + u128::from(rows.holdout)
+        ))
     }
 
     fn open_holdout(&mut self) -> Result<(), Error> {

@@ -8,6 +8,8 @@ pub mod interrupt;
 mod progress;
 
 use std::io::{IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
@@ -161,3 +163,13 @@ pub fn print_completions(shell: Shell, mut command: clap::Command) {
 }
 
 pub use clap_complete::Shell;
+
+/// Whether standard input is something to read from: a pipe, a socket or a file, rather than a terminal or nothing.
+#[must_use]
+pub fn standard_input_is_given() -> bool {
+    let file = std::io::stdin().as_fd().try_clone_to_owned().map(std::fs::File::from);
+    file.and_then(|f| f.metadata()).is_ok_and(|m| {
+        let kind = m.file_type();
+        kind.is_fifo() || kind.is_socket() || kind.is_file()
+    })
+}

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use manifests::clicks::{self, ClickRows, Form};
+use manifests::stream::Batch;
 use schemas::clicks::{N_CATEGORICAL, N_NUMERIC};
 
 use super::{Kind, TILE_ROWS};
@@ -23,6 +24,10 @@ impl Kind for Clicks {
     fn decode(&self, part: Bytes, rows: &mut ClickRows) -> Result<usize, String> {
         clicks::decode(self.0, part, rows)?;
         Ok(rows.len)
+    }
+
+    fn receive(&self, batch: &Batch, rows: &mut ClickRows) -> Result<(), manifests::Error> {
+        batch.clicks(rows)
     }
 
     fn pack(&self, rows: &ClickRows, range: Range<usize>, words: &mut [u32]) {

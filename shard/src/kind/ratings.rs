@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use manifests::ratings::{self, RatingRows};
+use manifests::stream::Batch;
 use schemas::dataset::Ratings;
 
 use super::Kind;
@@ -24,6 +25,11 @@ impl RatingKind {
     pub(crate) const fn of(layout: &Ratings) -> Self {
         Self { n_users: layout.n_users, n_items: layout.n_items }
     }
+
+    /// Words of a row.
+    pub(crate) const fn width() -> usize {
+        WIDTH
+    }
 }
 
 impl Kind for RatingKind {
@@ -39,6 +45,10 @@ impl Kind for RatingKind {
         check_ids("user", &rows.users, self.n_users)?;
         check_ids("item", &rows.items, self.n_items)?;
         Ok(rows.len())
+    }
+
+    fn receive(&self, batch: &Batch, rows: &mut RatingRows) -> Result<(), manifests::Error> {
+        batch.ratings(rows)
     }
 
     fn pack(&self, rows: &RatingRows, range: Range<usize>, words: &mut [u32]) {

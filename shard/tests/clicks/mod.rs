@@ -20,6 +20,9 @@ const FORMS: [Form; 4] = [
     Form { labelled: false, n_buckets: None },
 ];
 const SMALL: Spec = Spec { name: "criteo", form: SPARSE, rows: 1003, holdout: 57, part_rows: 400 };
+/// 32 MB of rows, which [`LITTLE`] has no room for.
+const LARGE: Spec = Spec { rows: 200_000, part_rows: 5_000, ..SMALL };
+const LITTLE: [&str; 2] = ["--memory", "40MiB"];
 
 fn folder_with(spec: Spec) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -192,9 +195,9 @@ fn bad_input_is_told_and_leaves_nothing() {
 
 #[test]
 fn temporary_data_goes_where_it_is_told_and_leaves_nothing() {
-    let folder = folder_with(SMALL);
+    let folder = folder_with(LARGE);
     let other = folder.path().join("other");
-    let typed = ["--batch", "10", "--temp-dir", other.to_str().unwrap()];
+    let typed = ["--batch", "1000", "--memory", "40MiB", "--temp-dir", other.to_str().unwrap()];
     let message = format!("{}: could not create temporary data", other.display());
     refused(folder.path(), &typed, 4, &[&message, "fix: free some space, or name another folder with `--temp-dir`"]);
     assert!(!folder.path().join("criteo.json").exists());
@@ -203,9 +206,13 @@ fn temporary_data_goes_where_it_is_told_and_leaves_nothing() {
     assert_eq!(std::fs::read_dir(&other).unwrap().count(), 0);
 
     // As on a full disk, but nothing is mounted for it: no file may pass 64 KB, which temporary data does first.
-    let folder = folder_with(SMALL);
+    let folder = folder_with(LARGE);
     let output = Command::new("sh")
-        .args(["-c", "trap '' XFSZ; ulimit -f 128; exec \"$0\" --batch 100", env!("CARGO_BIN_EXE_shard")])
+        .args([
+            "-c",
+            "trap '' XFSZ; ulimit -f 128; exec \"$0\" --batch 100 --memory 40MiB",
+            env!("CARGO_BIN_EXE_shard"),
+        ])
         .current_dir(folder.path())
         .output()
         .unwrap();
@@ -217,12 +224,13 @@ fn temporary_data_goes_where_it_is_told_and_leaves_nothing() {
 
 #[test]
 fn a_signal_ends_it_with_nothing_left() {
-    let folder = folder_with(Spec { rows: 200_000, part_rows: 50_000, ..SMALL });
+    let folder = folder_with(LARGE);
     let temporary = folder.path().join("temporary");
     std::fs::create_dir(&temporary).unwrap();
     for (signal, code) in [("INT", 130), ("TERM", 143)] {
         let mut child = Command::new(env!("CARGO_BIN_EXE_shard"))
             .args(["--batch", "1", "--quiet", "--temp-dir", temporary.to_str().unwrap()])
+            .args(LITTLE)
             .current_dir(folder.path())
             .stdout(Stdio::null())
             .spawn()
@@ -244,4 +252,42 @@ fn a_signal_ends_it_with_nothing_left() {
         assert_eq!(files(&folder.path().join("shards")).len(), 0, "{signal}");
         assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0, "{signal}");
     }
+}
+
+#[test]
+fn memory_is_kept_and_the_result_does_not_depend_on_it() {
+    let folder = folder_with(Spec { holdout: 20_000, ..LARGE });
+    let run = |out: &str, options: &str| {
+        // The system refuses what is more than the limit.
+        let kilobytes = if options.contains("40MiB") { 40 << 10 } else { 512 << 10 };
+        let script = format!("ulimit -d {kilobytes}; exec \"$0\" --batch 999 --out {out} {options}");
+        let output = Command::new("sh")
+            .args(["-c", &script, env!("CARGO_BIN_EXE_shard")])
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{options}: {}", stderr(&output));
+        let mut files = files(&folder.path().join(out));
+        files.retain(|path, _| path.extension().is_some_and(|e| e == "parquet"));
+        (files, stderr(&output))
+    };
+    let (expected, said) = run("all", "--memory 512MiB --threads 2 --verbose");
+    assert!(said.contains("Memory"), "{said}");
+    assert_eq!(expected.len(), 201 + 21);
+    for (out, options) in
+        [("one", "--memory 40MiB --threads 1 --verbose"), ("two", "--memory 40MiB --threads 2 --verbose")]
+    {
+        let (found, said) = run(out, options);
+        assert!(said.contains("File"), "{said}");
+        assert!(found == expected, "{options}");
+    }
+    refused(
+        folder.path(),
+        &["--batch", "999", "--memory", "20MB"],
+        4,
+        &[
+            "20.0 MB of memory are too little for this dataset and batch size, which need",
+            "fix: allow more with `--memory ",
+        ],
+    );
 }
