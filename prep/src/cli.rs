@@ -110,7 +110,10 @@ pub struct Movielens {
     /// Seed of the choice of held-out rows.
     #[arg(long, default_value_t = 8, value_name = "N", help_heading = "Rows")]
     pub seed: u64,
-    /// Where to write the dataset [default: prepared/NAME].
+    /// Where to write the dataset, `-` for standard output [default: standard output when it is a pipe, else prepared/NAME].
+    ///
+    /// Into a pipe goes an Arrow stream for `shard`, and no report. Where something captures what is printed (`| tail`, `$(...)`,
+    /// schedulers such as Airflow), name the place.
     #[arg(short, long, value_name = "PLACE", help_heading = "Writing")]
     pub out: Option<String>,
     /// Name of the dataset [default: from the input, for example ml20m for ml-20m.zip, else movielens].
@@ -119,6 +122,9 @@ pub struct Movielens {
     /// Overwrite a dataset with other content.
     #[arg(long, help_heading = "Writing")]
     pub replace: bool,
+    /// Do nothing, but say what would be read and written, and about how much.
+    #[arg(long, help_heading = "Writing")]
+    pub dry_run: bool,
     /// Threads [default: one for each core].
     #[arg(long, value_name = "N", help_heading = "Machine")]
     pub threads: Option<usize>,
@@ -158,7 +164,10 @@ pub struct Criteo {
     /// Seed of the choice of held-out rows.
     #[arg(long, default_value_t = 8, value_name = "N", help_heading = "Rows")]
     pub seed: u64,
-    /// Where to write the dataset [default: prepared/NAME].
+    /// Where to write the dataset, `-` for standard output [default: standard output when it is a pipe, else prepared/NAME].
+    ///
+    /// Into a pipe goes an Arrow stream for `shard`, and no report. Where something captures what is printed (`| tail`, `$(...)`,
+    /// schedulers such as Airflow), name the place.
     #[arg(short, long, value_name = "PLACE", help_heading = "Writing")]
     pub out: Option<String>,
     /// Name of the dataset.
@@ -167,6 +176,9 @@ pub struct Criteo {
     /// Overwrite a dataset with other content.
     #[arg(long, help_heading = "Writing")]
     pub replace: bool,
+    /// Do nothing, but say what would be read and written, and about how much.
+    #[arg(long, help_heading = "Writing")]
+    pub dry_run: bool,
     /// Threads [default: one for each core].
     #[arg(long, value_name = "N", help_heading = "Machine")]
     pub threads: Option<usize>,

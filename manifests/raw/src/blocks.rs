@@ -124,7 +124,9 @@ impl Text {
             Reading::Stream(stream, _) => {
                 let mut stream = stream.lock().unwrap_or_else(PoisonError::into_inner);
                 let mut head = Block::default();
+                head.append(&stream.carry);
                 let outcome = stream.fill(&mut head, HEAD_BYTES);
+                stream.carry.clear();
                 stream.carry.extend_from_slice(head.text());
                 match outcome {
                     // What came before the failure is enough to begin with; it is told again when it is reached.
