@@ -81,7 +81,7 @@ pub(crate) fn check_disk(
     }
     if free_bytes < needed_bytes {
         console.warn(format!(
-            "{folder}: {} bytes are free, and temporary data may take {}; another folder is named with `--temp-dir`",
+            "{folder}: {} bytes are free, and temporary data may take {}; name another folder with `--temp-dir`",
             count(free_bytes),
             count(needed_bytes)
         ));

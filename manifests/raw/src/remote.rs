@@ -133,8 +133,12 @@ impl Seek for Remote {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::io::Write;
+
     use proptest::prelude::*;
+
+    use super::*;
+    use crate::source::{Input, Source};
 
     #[test]
     fn ranges_cover_the_rest_and_double() {
@@ -168,6 +172,73 @@ mod tests {
                 (&mut file).take(len as u64).read_to_end(&mut expected).unwrap();
                 prop_assert!(found == expected);
             }
+        }
+    }
+
+    fn read(source: &Source) -> Result<(schemas::dataset::Digest, u64), crate::Error> {
+        source.digest(3, &reporting::Console::silent().progress("reading", None, "bytes"))
+    }
+
+    fn packed(text: &[u8]) -> [(&'static str, Vec<u8>); 4] {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(text).unwrap();
+        let mut zip = zip::ZipWriter::new(io::Cursor::new(Vec::new()));
+        zip.start_file("ml-x/ratings.csv", zip::write::SimpleFileOptions::default()).unwrap();
+        zip.write_all(text).unwrap();
+        let zip = zip.finish().unwrap().into_inner();
+        let zstd = zstd::encode_all(text, 1).unwrap();
+        [("r.csv", text.to_vec()), ("r.gz", gzip.finish().unwrap()), ("r.zst", zstd), ("r.zip", zip)]
+    }
+
+    #[test]
+    fn packing_does_not_show_and_folders_are_looked_into() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place::parse(folder.path().to_str().unwrap()).unwrap();
+        let text: String = (0..300_000).map(|i| format!("{},{},3.5,{i}\n", i % 7919, i % 997)).collect();
+        for (key, bytes) in packed(text.as_bytes()) {
+            place.put(key, bytes.clone()).unwrap();
+            let input = Input::Object { place: place.clone(), key: key.to_owned() };
+            assert_eq!(input.stored_bytes(), Some(bytes.len() as u64));
+            let source = Source::open(&input, &["ratings.csv"]).unwrap();
+            assert!(source.shown.starts_with(&place.show(key)), "{}", source.shown);
+            let expected = text.len() as f64;
+            let found = source.text_bytes().unwrap().unwrap() as f64;
+            assert!((found - expected).abs() < 0.1 * expected, "{key}: {found} is not about {expected}");
+            assert!(text.as_bytes().starts_with(&source.text.head().unwrap()));
+            assert_eq!(read(&source).unwrap(), (manifests::digest::digest(text.as_bytes()), text.len() as u64), "{key}");
+        }
+        let in_folder = |key: &str| {
+            let input = Input::Object { place: place.clone(), key: key.to_owned() };
+            Source::open(&input, &["ratings.csv", "r.gz"]).map(|source| source.shown)
+        };
+        assert_eq!(in_folder("").unwrap(), place.show("r.gz"));
+        assert_eq!(in_folder("absent").unwrap_err().to_string(), format!("{}: not found", place.show("absent")));
+        place.put("sub/ratings.csv.gz", &b"1,2,3,4"[..]).unwrap();
+        assert_eq!(in_folder("sub").unwrap(), place.show("sub/ratings.csv.gz"));
+        place.put("other/x", &b"1"[..]).unwrap();
+        assert!(in_folder("other").unwrap_err().to_string().ends_with("other: holds none of ratings.csv, r.gz"));
+    }
+
+    #[test]
+    fn an_object_that_changes_while_it_is_read_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place::parse(folder.path().to_str().unwrap()).unwrap();
+        let text = "1,2,3.0,4\n".repeat(6_000_000);
+        for (key, bytes) in [("plain", text.clone().into_bytes()), ("gz", packed(text.as_bytes())[1].1.clone())] {
+            // What is compressed is small here: it is cut off instead of being written over.
+            let input = Input::Object { place: place.clone(), key: key.to_owned() };
+            if key == "gz" {
+                place.put(key, bytes[..bytes.len() / 2].to_vec()).unwrap();
+                let error = read(&Source::open(&input, &[]).unwrap()).unwrap_err();
+                assert!(matches!(error, crate::Error::Damaged { packing: "gzip", .. }), "{error}");
+                continue;
+            }
+            place.put(key, bytes).unwrap();
+            let source = Source::open(&input, &[]).unwrap();
+            source.text.head().unwrap();
+            place.put(key, text.replace('3', "4").into_bytes()).unwrap();
+            let error = read(&source).unwrap_err();
+            assert_eq!(error.to_string(), format!("{}: was changed while it was read", place.show(key)));
         }
     }
 }

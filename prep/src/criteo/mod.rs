@@ -109,8 +109,8 @@ struct Job<'a> {
 /// What rows take, about. Parts are as they were measured on generated data.
 const fn per_row(features: Features) -> PerRow {
     match features {
-        Features::Dense => PerRow { temporary: 35, part: 27, pipe: 56, chunk: CHUNK_ROWS },
-        Features::Sparse { .. } => PerRow { temporary: 113, part: 90, pipe: 165, chunk: CHUNK_ROWS },
+        Features::Dense => PerRow { temporary: 35, part: 18, pipe: 56, chunk: CHUNK_ROWS },
+        Features::Sparse { .. } => PerRow { temporary: 113, part: 55, pipe: 165, chunk: CHUNK_ROWS },
     }
 }
 
