@@ -253,7 +253,9 @@ impl Explain for Error {
             Self::TableInStream => "name the file",
             Self::TableInStore { .. } => "copy it to this machine first, or have that engine write raw text",
             Self::TablesTooLarge => "write a folder with `--out FOLDER`, and give that to `shard`",
-            Self::PipeClosed { .. } => "see what the command behind the pipe says; to write a folder instead, name it with `--out`",
+            Self::PipeClosed { .. } => {
+                "see what the command behind the pipe says; to write a folder instead, name it with `--out`"
+            }
             Self::NobodyListens => return None,
             Self::Query(error) => return error.fix(),
             Self::Lost { .. } => "please report this, with the command and, if you can, the input",
@@ -261,7 +263,9 @@ impl Explain for Error {
             Self::TooManyBadRows { .. } => "correct the rows, or allow more with `--bad-rows quarantine:N`",
             Self::AllRejected { .. } => "check `--format` and the input; without quarantine the first bad row is shown",
             Self::AllHeldOut { .. } => "hold out a smaller share",
-            Self::Temporary { .. } | Self::TooLittleDisk { .. } => "free some space, or name another folder with `--temp-dir`",
+            Self::Temporary { .. } | Self::TooLittleDisk { .. } => {
+                "free some space, or name another folder with `--temp-dir`"
+            }
             Self::Unwritable { .. } => "check that the folder exists, its owner and mode, and its free space",
             Self::FileExists { .. } => "choose another file, or overwrite it with `--replace`",
             Self::NoDataset { .. } => "make one with `prep`, or name its folder: `prep inspect FOLDER`",

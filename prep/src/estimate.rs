@@ -98,7 +98,9 @@ pub(crate) fn dry_run(
     temp_dir: &Path,
     console: &Console,
 ) -> DryRunReport {
-    let about = |n: Option<u64>, unit: &str| n.map_or_else(|| format!("an unknown number of {unit}"), |n| format!("{} {unit}", count(n)));
+    let about = |n: Option<u64>, unit: &str| {
+        n.map_or_else(|| format!("an unknown number of {unit}"), |n| format!("{} {unit}", count(n)))
+    };
     for read in &reads {
         let packing = read.compression.as_deref().unwrap_or("not compressed");
         let format = read.format.as_deref().unwrap_or("unknown");

@@ -32,12 +32,7 @@ impl Sink {
         match self {
             Self::Folder(staging) => Ok(staging.put(name, bytes, rows)?),
             Self::Pipe(tables) => {
-                let table = Object {
-                    key: name.to_owned(),
-                    rows,
-                    bytes: bytes.len() as u64,
-                    digest: digest(&bytes),
-                };
+                let table = Object { key: name.to_owned(), rows, bytes: bytes.len() as u64, digest: digest(&bytes) };
                 tables.push(bytes.into());
                 Ok(table)
             }

@@ -205,7 +205,11 @@ mod tests {
             let found = source.text_bytes().unwrap().unwrap() as f64;
             assert!((found - expected).abs() < 0.1 * expected, "{key}: {found} is not about {expected}");
             assert!(text.as_bytes().starts_with(&source.text.head().unwrap()));
-            assert_eq!(read(&source).unwrap(), (manifests::digest::digest(text.as_bytes()), text.len() as u64), "{key}");
+            assert_eq!(
+                read(&source).unwrap(),
+                (manifests::digest::digest(text.as_bytes()), text.len() as u64),
+                "{key}"
+            );
         }
         let in_folder = |key: &str| {
             let input = Input::Object { place: place.clone(), key: key.to_owned() };

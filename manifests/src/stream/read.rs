@@ -181,7 +181,11 @@ impl<R: Read> StreamReader<R> {
     fn ended(&self) -> Error {
         let rows = self.descriptor.rows;
         let before = if self.sort == Sort::Holdout { rows.train } else { 0 };
-        refused(format!("ended after {} of {} rows", before + self.seen, u128::from(rows.train) + u128::from(rows.holdout)))
+        refused(format!(
+            "ended after {} of {} rows",
+            before + self.seen,
+            u128::from(rows.train) + u128::from(rows.holdout)
+        ))
     }
 
     fn open_holdout(&mut self) -> Result<(), Error> {

@@ -53,7 +53,9 @@ fn in_store(mut place: Place, key: String) -> Result<Vec<Input>, Error> {
             let key = |key: &PathBuf| key.to_string_lossy().into_owned();
             Ok(keys.iter().map(|path| Input::Object { place: place.clone(), key: key(path) }).collect())
         }
-        None if key.contains(WILDCARDS) => Err(Error::NoFiles { place: shown, problem: "no object matches".to_owned() }),
+        None if key.contains(WILDCARDS) => {
+            Err(Error::NoFiles { place: shown, problem: "no object matches".to_owned() })
+        }
         None if key.is_empty() => Err(Error::NoFiles { place: shown, problem: "holds no objects".to_owned() }),
         None => Err(raw::Error::InputNotFound { place: shown }.into()),
     }

@@ -162,8 +162,7 @@ fn add_sort(
     for (column, (out, scale)) in rows.numbers.iter_mut().zip(scales).enumerate() {
         scale.extend(out, column, slice.numbers(column), flags, kept);
     }
-    for (column, out) in rows.buckets.iter_mut().enumerate().take(if form.is_sparse() { N_CATEGORICAL } else { 0 })
-    {
+    for (column, out) in rows.buckets.iter_mut().enumerate().take(if form.is_sparse() { N_CATEGORICAL } else { 0 }) {
         slice.buckets(column, kept, out);
     }
 }

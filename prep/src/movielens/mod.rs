@@ -24,8 +24,8 @@ use schemas::report::{DryRunReport, PrepReport};
 
 use self::ids::Ranks;
 use self::ingest::Ingested;
-use self::statistics::Split;
 use self::spill::CHUNK_ROWS;
+use self::statistics::Split;
 use self::write::Parts;
 use crate::error::Error;
 use crate::estimate::{self, PerRow, Sampled};
@@ -154,8 +154,13 @@ impl Job<'_> {
             items: map("items.parquet", "item", &items)?,
             baselines: written.baselines,
         };
-        let origin =
-            Origin { name: source.name.clone(), format: format.to_owned(), bytes: text_bytes, digest, files: Vec::new() };
+        let origin = Origin {
+            name: source.name.clone(),
+            format: format.to_owned(),
+            bytes: text_bytes,
+            digest,
+            files: Vec::new(),
+        };
         let descriptor = Descriptor {
             format: dataset::FORMAT.to_owned(),
             version: dataset::VERSION,

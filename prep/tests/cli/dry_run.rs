@@ -78,7 +78,7 @@ fn rows_and_bytes_are_about_right() {
         let found = report(&sandbox.prep(&format!("movielens {input} --dry-run")));
         about(&found["reads"][0]["rows"], 200_000.0);
         about(&found["temporary_bytes"], 12.0 * 200_000.0);
-        let written = sandbox.prep(&format!("movielens {input} -o out --replace")).report();
+        let written = sandbox.prep(&format!("movielens {input} -o of-{input}")).report();
         let bytes = written["bytes_written"].as_f64().unwrap();
         let said = found["writes"][0]["bytes"].as_f64().unwrap();
         assert!(said > bytes / 2.0 && said < bytes * 2.0, "{said} of {bytes}");

@@ -20,10 +20,8 @@ fn without_objects(descriptor: &Descriptor) -> Descriptor {
     let mut descriptor = descriptor.clone();
     descriptor.parts.clear();
     descriptor.holdout_parts.clear();
-    let tables = descriptor.layout.tables().into_iter().map(|(name, table)| Object {
-        key: name.to_owned(),
-        ..table.clone()
-    });
+    let tables =
+        descriptor.layout.tables().into_iter().map(|(name, table)| Object { key: name.to_owned(), ..table.clone() });
     let tables = tables.collect();
     descriptor.layout = descriptor.layout.clone().with_tables(tables);
     descriptor
