@@ -34,6 +34,12 @@ pub enum Error {
         /// What exists.
         place: String,
     },
+    /// An object was written over while it was read.
+    #[error("{place}: was changed while it was read")]
+    Changed {
+        /// The object.
+        place: String,
+    },
     /// The operating system or service refused access.
     #[error("{place}: permission denied")]
     Denied {
@@ -92,7 +98,7 @@ impl Explain for Error {
             Self::Missing { .. } | Self::Corrupt { .. } | Self::Stream { .. } => ErrorKind::Data,
             Self::Conflict { .. } => ErrorKind::Conflict,
             Self::Denied { .. } | Self::Invalid { .. } => ErrorKind::Config,
-            Self::Full { .. } | Self::Storage { .. } => ErrorKind::Unavailable,
+            Self::Full { .. } | Self::Storage { .. } | Self::Changed { .. } => ErrorKind::Unavailable,
         }
     }
 
@@ -109,6 +115,7 @@ impl Explain for Error {
                 "restore the object, or make the data anew with the tool that wrote it and `--replace`".to_owned()
             }
             Self::Conflict { .. } => "choose another `--out`, or overwrite it with `--replace`".to_owned(),
+            Self::Changed { .. } => "run the command again once nobody writes there".to_owned(),
             Self::Denied { .. } => "check the owner and mode of the place, or choose another one".to_owned(),
             Self::Full { .. } => "free some space or choose another place, and run the command again".to_owned(),
             Self::Storage { .. } => "run the command again once the storage answers".to_owned(),
@@ -123,6 +130,7 @@ impl Error {
         match &error {
             object_store::Error::NotFound { .. } => return Self::NotFound { place },
             object_store::Error::AlreadyExists { .. } => return Self::Conflict { place },
+            object_store::Error::Precondition { .. } => return Self::Changed { place },
             object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
                 return Self::Denied { place };
             }

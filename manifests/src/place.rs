@@ -12,7 +12,7 @@ use futures::executor::block_on;
 use futures::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as StorePath;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
 use crate::Error;
 
@@ -22,6 +22,15 @@ pub struct Place {
     store: Arc<dyn ObjectStore>,
     root: StorePath,
     shown: String,
+}
+
+/// One version of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// Its size.
+    pub bytes: u64,
+    /// What the store calls it by, if it tells versions apart.
+    tag: Option<String>,
 }
 
 impl std::fmt::Display for Place {
@@ -138,6 +147,36 @@ impl Place {
                 None => async { store.get(&path).await?.bytes().await }.await,
                 Some(range) => store.get_range(&path, range).await,
             };
+            fetched.map_err(|e| Error::from_store(shown, "read it", e))
+        }
+    }
+
+    /// The version of an object that is there now, or `None` when it does not exist.
+    ///
+    /// # Errors
+    /// [`Error::Denied`] or [`Error::Storage`].
+    pub fn version(&self, key: &str) -> Result<Option<Version>, Error> {
+        match block_on(self.store.head(&self.path(key))) {
+            Ok(meta) => Ok(Some(Version { bytes: meta.size, tag: meta.e_tag })),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(e) => Err(Error::from_store(self.show(key), "look at it", e)),
+        }
+    }
+
+    /// As [`Place::fetch`], of one version of an object.
+    ///
+    /// # Errors
+    /// [`Error::Changed`] when another version has taken its place, else as [`Place::fetch`].
+    pub fn fetch_version(
+        &self,
+        key: &str,
+        range: Range<u64>,
+        version: &Version,
+    ) -> impl Future<Output = Result<Bytes, Error>> + Send + 'static {
+        let (store, path, shown) = (Arc::clone(&self.store), self.path(key), self.show(key));
+        let options = GetOptions { range: Some(range.into()), if_match: version.tag.clone(), ..GetOptions::default() };
+        async move {
+            let fetched = async { store.get_opts(&path, options).await?.bytes().await }.await;
             fetched.map_err(|e| Error::from_store(shown, "read it", e))
         }
     }

@@ -24,12 +24,13 @@ pub mod examples {
         "prep movielens ml-1m --bad-rows quarantine:100 -o clean",
     ];
     /// Of `prep criteo`.
-    pub const CRITEO: [&str; 5] = [
+    pub const CRITEO: [&str; 6] = [
         "prep criteo train.txt.gz --hash-buckets 1000000 --holdout 0.1",
         "prep criteo 'day_*' --name terabyte --bad-rows quarantine:100",
         "zcat train.txt.gz | prep criteo --features dense --name dense",
         "prep criteo train.txt.gz --where 'I2 >= 0 AND C6 IS NOT NULL' --name some",
         "prep criteo test.txt --like prepared/criteo --name test",
+        "prep criteo 'day_*' --name terabyte --dry-run",
     ];
     /// Of `prep inspect`.
     pub const INSPECT: [&str; 2] = ["prep inspect", "prep inspect prepared/mine --json"];
@@ -95,8 +96,8 @@ pub enum Command {
 /// Flags of `prep movielens`.
 #[derive(Args, Clone, Debug)]
 pub struct Movielens {
-    /// Ratings: a file (plain, gzip, zstd or GroupLens' zip) or a folder with ratings.csv, ratings.dat or u.data. Without it,
-    /// standard input is read.
+    /// Ratings: a file (plain, gzip, zstd or GroupLens' zip) or a folder with ratings.csv, ratings.dat or u.data, on this machine or
+    /// at s3://BUCKET/KEY. Without it, standard input is read.
     pub input: Option<PathBuf>,
     /// Columns: `csv` (userId,movieId,rating,timestamp), `dat` (separated by ::) or `tab`.
     #[arg(long, value_enum, default_value_t, help_heading = "Reading")]
@@ -110,7 +111,10 @@ pub struct Movielens {
     /// Seed of the choice of held-out rows.
     #[arg(long, default_value_t = 8, value_name = "N", help_heading = "Rows")]
     pub seed: u64,
-    /// Where to write the dataset [default: prepared/NAME].
+    /// Where to write the dataset, `-` for standard output [default: standard output when it is a pipe, else prepared/NAME].
+    ///
+    /// Into a pipe goes an Arrow stream for `shard`, and no report. Where something captures what is printed (`| tail`, `$(...)`,
+    /// schedulers such as Airflow), name the place.
     #[arg(short, long, value_name = "PLACE", help_heading = "Writing")]
     pub out: Option<String>,
     /// Name of the dataset [default: from the input, for example ml20m for ml-20m.zip, else movielens].
@@ -119,6 +123,9 @@ pub struct Movielens {
     /// Overwrite a dataset with other content.
     #[arg(long, help_heading = "Writing")]
     pub replace: bool,
+    /// Do nothing, but say what would be read and written, and about how much.
+    #[arg(long, help_heading = "Writing")]
+    pub dry_run: bool,
     /// Threads [default: one for each core].
     #[arg(long, value_name = "N", help_heading = "Machine")]
     pub threads: Option<usize>,
@@ -131,7 +138,7 @@ pub struct Movielens {
 #[derive(Args, Clone, Debug)]
 pub struct Criteo {
     /// Click logs: files (plain, gzip or zstd; or Parquet or csv), folders, or quoted patterns such as 'day_*', read in this order as one dataset.
-    /// Without any, standard input is read.
+    /// Text is also read from s3://BUCKET/KEY, folder or pattern. Without any, standard input is read.
     pub inputs: Vec<PathBuf>,
     /// What becomes of the columns: all 39 in a hashed space, or the 13 numbers standardised.
     #[arg(long, value_enum, default_value_t, help_heading = "Features")]
@@ -158,7 +165,10 @@ pub struct Criteo {
     /// Seed of the choice of held-out rows.
     #[arg(long, default_value_t = 8, value_name = "N", help_heading = "Rows")]
     pub seed: u64,
-    /// Where to write the dataset [default: prepared/NAME].
+    /// Where to write the dataset, `-` for standard output [default: standard output when it is a pipe, else prepared/NAME].
+    ///
+    /// Into a pipe goes an Arrow stream for `shard`, and no report. Where something captures what is printed (`| tail`, `$(...)`,
+    /// schedulers such as Airflow), name the place.
     #[arg(short, long, value_name = "PLACE", help_heading = "Writing")]
     pub out: Option<String>,
     /// Name of the dataset.
@@ -167,6 +177,9 @@ pub struct Criteo {
     /// Overwrite a dataset with other content.
     #[arg(long, help_heading = "Writing")]
     pub replace: bool,
+    /// Do nothing, but say what would be read and written, and about how much.
+    #[arg(long, help_heading = "Writing")]
+    pub dry_run: bool,
     /// Threads [default: one for each core].
     #[arg(long, value_name = "N", help_heading = "Machine")]
     pub threads: Option<usize>,

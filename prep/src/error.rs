@@ -137,6 +137,33 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// Less room for temporary data than will be needed.
+    #[error("{folder}: has {free_bytes} bytes free, and temporary data will take about {needed_bytes}")]
+    TooLittleDisk {
+        /// The folder of temporary data.
+        folder: String,
+        /// Bytes that are free.
+        free_bytes: u64,
+        /// Bytes that are needed, about.
+        needed_bytes: u64,
+    },
+    /// Whoever read the rows has gone away.
+    #[error("standard output: its reader went away after {written} of {rows} rows")]
+    PipeClosed {
+        /// Rows that were written.
+        written: u64,
+        /// Rows there are.
+        rows: u64,
+    },
+    /// The tables of a dataset do not fit in a message.
+    #[error("standard output: the tables that belong to the rows take more than 1 GiB")]
+    TablesTooLarge,
+    /// A table of another engine in an object store.
+    #[error("{place}: Parquet and csv files of other engines are read from this machine only")]
+    TableInStore {
+        /// The object.
+        place: String,
+    },
     /// The generated file could not be written.
     #[error("{place}: could not be written")]
     Unwritable {
@@ -183,6 +210,8 @@ impl Explain for Error {
             | Self::NoFiles { .. }
             | Self::Unlike { .. }
             | Self::TableInStream
+            | Self::TableInStore { .. }
+            | Self::TablesTooLarge
             | Self::NoDataset { .. }
             | Self::SeveralDatasets { .. } => ErrorKind::Usage,
             Self::Lost { .. } | Self::NobodyListens => ErrorKind::Internal,
@@ -196,7 +225,7 @@ impl Explain for Error {
             | Self::AllHeldOut { .. } => ErrorKind::Data,
             Self::Unwritable { source, .. } | Self::Temporary { source, .. } => raw::error::kind_of(source),
             Self::FileExists { .. } => ErrorKind::Conflict,
-            Self::Signals(_) => ErrorKind::Unavailable,
+            Self::Signals(_) | Self::PipeClosed { .. } | Self::TooLittleDisk { .. } => ErrorKind::Unavailable,
             Self::Stored(error) => error.kind(),
             Self::Stopped(stopped) => stopped.kind(),
         }
@@ -222,6 +251,11 @@ impl Explain for Error {
             Self::Unlike { .. } => "name a dataset that was prepared with the same `--features` and `--hash-buckets`",
             Self::AllFiltered { .. } => "choose a condition that some rows meet; a missing value meets no comparison",
             Self::TableInStream => "name the file",
+            Self::TableInStore { .. } => "copy it to this machine first, or have that engine write raw text",
+            Self::TablesTooLarge => "write a folder with `--out FOLDER`, and give that to `shard`",
+            Self::PipeClosed { .. } => {
+                "see what the command behind the pipe says; to write a folder instead, name it with `--out`"
+            }
             Self::NobodyListens => return None,
             Self::Query(error) => return error.fix(),
             Self::Lost { .. } => "please report this, with the command and, if you can, the input",
@@ -229,7 +263,9 @@ impl Explain for Error {
             Self::TooManyBadRows { .. } => "correct the rows, or allow more with `--bad-rows quarantine:N`",
             Self::AllRejected { .. } => "check `--format` and the input; without quarantine the first bad row is shown",
             Self::AllHeldOut { .. } => "hold out a smaller share",
-            Self::Temporary { .. } => "free some space, or name another folder with `--temp-dir`",
+            Self::Temporary { .. } | Self::TooLittleDisk { .. } => {
+                "free some space, or name another folder with `--temp-dir`"
+            }
             Self::Unwritable { .. } => "check that the folder exists, its owner and mode, and its free space",
             Self::FileExists { .. } => "choose another file, or overwrite it with `--replace`",
             Self::NoDataset { .. } => "make one with `prep`, or name its folder: `prep inspect FOLDER`",

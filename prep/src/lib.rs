@@ -9,17 +9,19 @@
 pub mod cli;
 mod criteo;
 pub mod error;
+mod estimate;
 pub mod generate;
 mod holdout;
 pub mod inspect;
 mod movielens;
 mod output;
+mod pipe;
 pub mod plan;
 mod rejects;
 mod threads;
 
 use reporting::Console;
-use schemas::report::{GenerateReport, InspectReport, PrepReport};
+use schemas::report::{DryRunReport, GenerateReport, InspectReport, PrepReport};
 use serde::Serialize;
 
 use crate::error::Error;
@@ -36,6 +38,8 @@ pub enum Report {
     Dataset(PrepReport),
     /// A file of raw data was generated.
     Generated(GenerateReport),
+    /// Nothing was done, but what would be done is known.
+    DryRun(DryRunReport),
     /// A dataset was inspected.
     Inspected(Box<InspectReport>),
     /// What was asked for went to standard output itself, so there is no report on it.
@@ -48,8 +52,8 @@ pub enum Report {
 /// [`Error`] says what is wrong, where, and what helps. No dataset is left that looks whole and is not.
 pub fn run(plan: &Plan, console: &Console) -> Result<Report, Error> {
     match plan {
-        Plan::Movielens(plan) => movielens::run(plan, console).map(Report::Dataset),
-        Plan::Criteo(plan) => criteo::run(plan, console).map(Report::Dataset),
+        Plan::Movielens(plan) => movielens::run(plan, console),
+        Plan::Criteo(plan) => criteo::run(plan, console),
         Plan::Inspect(plan) => inspect::run(plan, console),
         Plan::Generate(plan) => generate::run(plan, console),
     }

@@ -3,15 +3,42 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
 use manifests::commit::Staging;
+use manifests::digest::digest;
 use manifests::load::{self, Dataset};
 use manifests::place::Place;
 use reporting::Console;
-use schemas::dataset::{DESCRIPTOR_KEY, Descriptor, Object, RowCounts, VERSION};
-use schemas::report::PrepReport;
+use schemas::dataset::{DESCRIPTOR_KEY, Descriptor, Digest, Object, RowCounts, VERSION};
+use schemas::report::{PrepReport, Verdict};
 
 use crate::TOOL;
 use crate::error::Error;
+use crate::pipe::STANDARD_OUTPUT;
+use crate::plan::Out;
+use crate::rejects::Rejects;
+
+/// Where the objects of a dataset go.
+pub(crate) enum Sink {
+    /// To a folder, in which they are not yet visible.
+    Folder(Staging),
+    /// Into a pipe, with the rows.
+    Pipe(Vec<Bytes>),
+}
+
+impl Sink {
+    /// Takes the table `name` of the dataset.
+    pub(crate) fn put(&mut self, name: &str, bytes: Vec<u8>, rows: u64) -> Result<Object, Error> {
+        match self {
+            Self::Folder(staging) => Ok(staging.put(name, bytes, rows)?),
+            Self::Pipe(tables) => {
+                let table = Object { key: name.to_owned(), rows, bytes: bytes.len() as u64, digest: digest(&bytes) };
+                tables.push(bytes.into());
+                Ok(table)
+            }
+        }
+    }
+}
 
 /// What lies at the output already.
 enum Existing {
@@ -22,7 +49,9 @@ enum Existing {
 
 /// The place of the dataset that is made.
 pub(crate) struct Output<'a> {
+    /// Of a stream, where it would be if standard output were no pipe.
     pub place: Place,
+    is_pipe: bool,
     console: &'a Console,
     replace: bool,
     existing: Existing,
@@ -31,16 +60,84 @@ pub(crate) struct Output<'a> {
 
 impl<'a> Output<'a> {
     /// Looks at what lies at `out`, over which is written if `replace` is set.
-    pub(crate) fn open(out: &str, replace: bool, console: &'a Console) -> Result<Self, Error> {
+    pub(crate) fn open(out: &Out, replace: bool, console: &'a Console) -> Result<Self, Error> {
         let start = Instant::now();
-        let place = Place::parse(out)?;
+        let place = match out {
+            Out::Place(place) => Place::parse(place)?,
+            Out::Pipe { instead } => {
+                let place = Place::parse(instead)?;
+                return Ok(Self { place, is_pipe: true, console, replace, existing: Existing::Nothing, start });
+            }
+        };
         let existing = match load::dataset(&place) {
             Ok(dataset) => Existing::Dataset(Box::new(dataset)),
             Err(manifests::Error::NotFound { .. }) => Existing::Nothing,
             Err(manifests::Error::Invalid { .. }) => Existing::Unreadable,
             Err(error) => return Err(error.into()),
         };
-        Ok(Self { place, console, replace, existing, start })
+        Ok(Self { place, is_pipe: false, console, replace, existing, start })
+    }
+
+    /// Says, when it is so, that no folder is made.
+    pub(crate) fn announce(&self) {
+        if self.is_pipe {
+            self.console.note(format!(
+                "rows go to standard output, as a stream for `shard`, and no report follows; for a folder give `--out {}`",
+                self.place
+            ));
+        }
+    }
+
+    /// Whether it goes into a pipe.
+    pub(crate) const fn is_pipe(&self) -> bool {
+        self.is_pipe
+    }
+
+    /// What would become of the output, where `compared` is what [`Output::compare`] says, if it was asked.
+    pub(crate) fn verdict(&self, compared: Option<Result<Option<PrepReport>, Error>>) -> Result<Verdict, Error> {
+        match compared {
+            _ if !self.is_taken() => Ok(Verdict::New),
+            None if self.replace => Ok(Verdict::Replace),
+            None => Ok(Verdict::Unknown),
+            Some(Ok(Some(_))) => Ok(Verdict::Unchanged),
+            Some(Ok(None)) => Ok(if self.replace { Verdict::Replace } else { Verdict::Conflict }),
+            Some(Err(Error::Stored(manifests::Error::Conflict { .. }))) => Ok(Verdict::Conflict),
+            Some(Err(error)) => Err(error),
+        }
+    }
+
+    /// What the output is called.
+    pub(crate) fn shown(&self) -> String {
+        if self.is_pipe { STANDARD_OUTPUT.to_owned() } else { self.place.to_string() }
+    }
+
+    /// The command that comes next, if this one does not feed it.
+    pub(crate) fn next(&self, batch: u64) {
+        if !self.is_pipe {
+            self.console.note(format!("next: shard {} --batch {batch}", self.place));
+        }
+    }
+
+    /// What takes the objects of the dataset whose content is determined by `identity`.
+    pub(crate) fn sink(&self, identity: &Digest) -> Sink {
+        match self.is_pipe {
+            true => Sink::Pipe(Vec::new()),
+            false => Sink::Folder(Staging::new(&self.place, &self.place, DESCRIPTOR_KEY, identity)),
+        }
+    }
+
+    /// Keeps the rows that were set aside. They do not go through a pipe, but lie where a person finds them.
+    pub(crate) fn keep_rejects(&self, sink: &Sink, rejects: &Rejects) -> Result<Option<Object>, Error> {
+        match (rejects.count(), sink) {
+            (0, _) => Ok(None),
+            (count, Sink::Folder(staging)) => Ok(Some(staging.put(Rejects::KEY, rejects.csv().to_vec(), count)?)),
+            (count, Sink::Pipe(_)) => {
+                let (folder, key) = Place::parse_file(&format!("{}.{}", self.place, Rejects::KEY))?;
+                folder.put(&key, rejects.csv().to_vec())?;
+                self.console.warn(format!("{count} bad rows are set aside in {}", folder.show(&key)));
+                Ok(None)
+            }
+        }
     }
 
     /// Whether something is there that must be compared with what would be made.

@@ -1,5 +1,5 @@
-//! What the flags mean: checked, with defaults filled in. Nothing is read or written here beyond asking what standard input is
-//! and how many cores there are.
+//! What the flags mean: checked, with defaults filled in. Nothing is read or written here beyond asking what standard input and
+//! standard output are and how many cores there are.
 
 use std::path::{Path, PathBuf};
 
@@ -9,6 +9,7 @@ use schemas::dataset::Holdout;
 
 use crate::cli::{self, Cli, ClickFormat, Command, FeatureKind, Format};
 use crate::error::Error;
+use crate::pipe;
 
 /// A command with checked settings.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,7 +30,7 @@ pub struct MovielensPlan {
     /// What to read.
     pub input: Input,
     /// Where to write.
-    pub out: String,
+    pub out: Out,
     /// Name of the dataset.
     pub name: String,
     /// How columns are separated.
@@ -44,6 +45,8 @@ pub struct MovielensPlan {
     pub threads: usize,
     /// Folder for temporary data.
     pub temp_dir: PathBuf,
+    /// Whether nothing is done, but what would be done is said.
+    pub dry_run: bool,
 }
 
 /// Settings of `prep criteo`.
@@ -52,7 +55,7 @@ pub struct CriteoPlan {
     /// Files, folders and patterns to read; none for standard input.
     pub inputs: Vec<PathBuf>,
     /// Where to write.
-    pub out: String,
+    pub out: Out,
     /// Name of the dataset.
     pub name: String,
     /// What the inputs are.
@@ -73,6 +76,8 @@ pub struct CriteoPlan {
     pub threads: usize,
     /// Folder for temporary data.
     pub temp_dir: PathBuf,
+    /// Whether nothing is done, but what would be done is said.
+    pub dry_run: bool,
 }
 
 /// What becomes of the columns of a click log.
@@ -105,6 +110,18 @@ impl std::fmt::Display for Features {
             Self::Sparse { n_buckets } => write!(f, "sparse rows with {n_buckets} buckets"),
         }
     }
+}
+
+/// Where a dataset goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Out {
+    /// To a folder.
+    Place(String),
+    /// To standard output, as a stream.
+    Pipe {
+        /// Where it would go if standard output were no pipe.
+        instead: String,
+    },
 }
 
 /// What to do with rows that break a rule.
@@ -205,7 +222,7 @@ impl Plan {
 impl MovielensPlan {
     fn resolve(flags: cli::Movielens) -> Result<Self, Error> {
         let input = match flags.input {
-            Some(path) => Input::Path(path),
+            Some(path) => Input::named(&path)?,
             None if standard_input_is_given() => Input::Standard,
             None => {
                 let example = "`prep movielens ml-20m.zip` or `zcat ratings.csv.gz | prep movielens`";
@@ -218,7 +235,7 @@ impl MovielensPlan {
         };
         Ok(Self {
             input,
-            out: flags.out.unwrap_or_else(|| format!("prepared/{name}")),
+            out: out(flags.out, &name)?,
             name,
             format: flags.format,
             holdout: holdout(flags.holdout, flags.seed)?,
@@ -226,6 +243,7 @@ impl MovielensPlan {
             replace: flags.replace,
             threads: threads(flags.threads)?,
             temp_dir: flags.temp_dir.unwrap_or_else(std::env::temp_dir),
+            dry_run: flags.dry_run,
         })
     }
 }
@@ -241,7 +259,7 @@ impl CriteoPlan {
             inputs: flags.inputs,
             format: flags.format,
             condition: flags.condition,
-            out: flags.out.unwrap_or_else(|| format!("prepared/{name}")),
+            out: out(flags.out, &name)?,
             name,
             features: features(flags.features, flags.hash_buckets)?,
             like: flags.like,
@@ -250,7 +268,24 @@ impl CriteoPlan {
             replace: flags.replace,
             threads: threads(flags.threads)?,
             temp_dir: flags.temp_dir.unwrap_or_else(std::env::temp_dir),
+            dry_run: flags.dry_run,
         })
+    }
+}
+
+/// Where the dataset `name` goes: to the place that is `asked` for, else into a pipe if there is one.
+fn out(asked: Option<String>, name: &str) -> Result<Out, Error> {
+    use std::io::IsTerminal;
+    let instead = format!("prepared/{name}");
+    match asked.as_deref() {
+        Some("-") if std::io::stdout().is_terminal() => {
+            let problem = "standard output is a terminal".to_owned();
+            Err(setting("--out", problem, "pipe the output to `shard`, or leave `--out` out"))
+        }
+        Some("-") => Ok(Out::Pipe { instead }),
+        None if pipe::standard_output_is_one() => Ok(Out::Pipe { instead }),
+        None => Ok(Out::Place(instead)),
+        Some(place) => Ok(Out::Place(place.to_owned())),
     }
 }
 
@@ -365,8 +400,9 @@ fn checked_name(name: String) -> Result<String, Error> {
 fn default_name(input: &Input) -> String {
     let named_as_a_set = match input {
         Input::Standard => None,
-        Input::Path(path) => {
-            let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        Input::Path(_) | Input::Object { .. } => {
+            let path = PathBuf::from(input.shown());
+            let path = if matches!(input, Input::Path(_)) { std::path::absolute(&path).unwrap_or(path) } else { path };
             let own = path.file_stem().and_then(|name| set_name(&name.to_string_lossy()));
             let folder = path.parent().and_then(Path::file_name);
             own.or_else(|| folder.and_then(|name| set_name(&name.to_string_lossy())))

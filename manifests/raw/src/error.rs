@@ -35,6 +35,9 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// The store does not let us read the input.
+    #[error(transparent)]
+    Stored(#[from] manifests::Error),
     /// Compressed data that end too early or are not what they should be.
     #[error("{place}: the {packing} data {problem}, after {text_bytes} bytes of text (in line {line})")]
     Damaged {
@@ -135,6 +138,7 @@ impl Explain for Error {
             | Self::BadRow { .. }
             | Self::NoRows { .. } => ErrorKind::Data,
             Self::Unreadable { source, .. } => kind_of(source),
+            Self::Stored(error) => error.kind(),
             Self::Stopped(stopped) => stopped.kind(),
         }
     }
@@ -155,6 +159,7 @@ impl Explain for Error {
             Self::BadRow { .. } => "correct the row",
             Self::NoRows { .. } => "check that the input is complete",
             Self::Stopped(stopped) => return stopped.fix(),
+            Self::Stored(error) => return error.fix(),
         };
         Some(text.to_owned())
     }

@@ -14,6 +14,7 @@ pub mod error;
 pub mod outcome;
 pub mod ratings;
 pub mod reading;
+mod remote;
 pub mod source;
 
 pub use error::Error;

@@ -1,4 +1,4 @@
-//! Where raw text comes from: files, folders, archives and standard input, decompressed.
+//! Where raw text comes from: files, folders, archives, objects in a store and standard input, decompressed.
 //!
 //! Compression is recognised by the first bytes, never by a name. Nothing here knows what the text means; which names to look
 //! for in folders and archives is the caller's to say.
@@ -12,20 +12,82 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use manifests::digest::Digester;
+use manifests::place::Place;
 use reporting::Progress;
 use schemas::dataset::Digest;
 
 use crate::Error;
 use crate::blocks::{Block, ReadError, Text, in_order};
+use crate::remote::Remote;
 
 /// Where text is to be read from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Input {
     /// A file or folder.
     Path(PathBuf),
+    /// An object in a store, or all objects below a place when the key is empty.
+    Object {
+        /// The place.
+        place: Place,
+        /// The key there.
+        key: String,
+    },
     /// Standard input.
     Standard,
 }
+
+impl PartialEq for Input {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Path(a), Self::Path(b)) => a == b,
+            (Self::Standard, Self::Standard) => true,
+            (Self::Object { .. }, Self::Object { .. }) => self.shown() == other.shown(),
+            _ => false,
+        }
+    }
+}
+
+impl Input {
+    /// What `path` names: a file or folder, or with a scheme in front an object, or with `/` behind it a folder of them.
+    ///
+    /// # Errors
+    /// As [`Place::parse`].
+    pub fn named(path: &Path) -> Result<Self, Error> {
+        let Some((text, rest)) = path.to_str().and_then(|text| Some((text, text.split_once("://")?.1))) else {
+            return Ok(Self::Path(path.to_owned()));
+        };
+        if rest.ends_with('/') || !rest.contains('/') {
+            return Ok(Self::Object { place: Place::parse(text.trim_end_matches('/'))?, key: String::new() });
+        }
+        let (place, key) = Place::parse_file(text)?;
+        Ok(Self::Object { place, key })
+    }
+
+    /// What it is called in messages.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Path(path) => path.display().to_string(),
+            Self::Object { place, key } if key.is_empty() => place.to_string(),
+            Self::Object { place, key } => place.show(key),
+            Self::Standard => STANDARD_INPUT.to_owned(),
+        }
+    }
+
+    /// Its size as it is stored, if it is a single thing that can be read again.
+    #[must_use]
+    pub fn stored_bytes(&self) -> Option<u64> {
+        match self {
+            Self::Path(path) => std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file).map(|m| m.len()),
+            Self::Object { place, key } if !key.is_empty() => place.size(key).ok().flatten(),
+            Self::Object { .. } | Self::Standard => None,
+        }
+    }
+}
+
+/// Stored bytes from which the size of a compressed text is estimated.
+const SAMPLE_BYTES: u64 = 1 << 20;
+const STANDARD_INPUT: &str = "standard input";
 
 /// Text that was found and opened.
 pub struct Source {
@@ -40,6 +102,16 @@ pub struct Source {
     /// The text.
     pub text: Text,
     packing: Packing,
+    stored: Stored,
+}
+
+/// Where a source can be had once more.
+enum Stored {
+    Nowhere,
+    File(PathBuf),
+    Object(Place, String),
+    /// In an archive, with so many bytes.
+    Member(u64),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +161,43 @@ impl Source {
             Input::Standard => Self::in_standard_input(),
             Input::Path(path) if path.is_dir() => Self::in_file(&find_in_folder(path, names)?, names),
             Input::Path(path) => Self::in_file(path, names),
+            Input::Object { place, key } => Self::in_store(place, key, names),
         }
+    }
+
+    /// How it is compressed, if it is.
+    #[must_use]
+    pub fn compression(&self) -> Option<&'static str> {
+        self.packing.name()
+    }
+
+    /// Size of the text: exactly if it is plain or in an archive, else as its beginning suggests, or nothing for a pipe.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    pub fn text_bytes(&self) -> Result<Option<u64>, Error> {
+        let mut head = Vec::new();
+        let unreadable = |source| Error::Unreadable { place: self.shown.clone(), source };
+        match (&self.stored, self.packing, self.raw_bytes) {
+            (Stored::Member(bytes), ..) => return Ok(Some(*bytes)),
+            (Stored::Nowhere, ..) | (.., None) => return Ok(None),
+            (_, Packing::Plain, bytes) => return Ok(bytes),
+            (Stored::File(path), ..) => {
+                let file = File::open(path).map_err(unreadable)?;
+                file.take(SAMPLE_BYTES).read_to_end(&mut head).map_err(unreadable)?;
+            }
+            (Stored::Object(place, key), _, Some(bytes)) => {
+                head = place.get_range(key, 0..bytes.min(SAMPLE_BYTES))?.to_vec();
+            }
+        }
+        // It is cut off somewhere: what comes before that is enough.
+        let mut rest = &head[..];
+        let text_bytes = match self.packing {
+            Packing::Gzip => count_text(&mut flate2::bufread::MultiGzDecoder::new(&mut rest)),
+            _ => zstd::Decoder::with_buffer(&mut rest).map_or(0, |mut decoder| count_text(&mut decoder)),
+        };
+        let estimate = |bytes: u64| u128::from(bytes) * u128::from(text_bytes) / head.len().max(1) as u128;
+        Ok(self.raw_bytes.map(|bytes| u64::try_from(estimate(bytes)).unwrap_or(u64::MAX)))
     }
 
     /// The error to report when reading failed after `lines_before` complete lines.
@@ -101,6 +209,10 @@ impl Source {
         {
             return stopped.into();
         }
+        let source = match source.downcast::<manifests::Error>() {
+            Ok(error) => return error.into(),
+            Err(source) => source,
+        };
         match self.packing.name() {
             Some(packing) if source.raw_os_error().is_none() => Error::Damaged {
                 place: self.shown.clone(),
@@ -137,7 +249,7 @@ impl Source {
     }
 
     fn in_standard_input() -> Result<Self, Error> {
-        let name = "standard input".to_owned();
+        let name = STANDARD_INPUT.to_owned();
         match io::stdin().as_fd().try_clone_to_owned() {
             Ok(file) => Self::in_stream(File::from(file), name.clone(), name),
             Err(source) => Err(Error::Unreadable { place: name, source }),
@@ -157,7 +269,43 @@ impl Source {
         let count = Arc::new(AtomicU64::new(0));
         let reader = Counted { inner: io::Cursor::new(first).chain(file), count: Arc::clone(&count) };
         let text = stream(packing, count, reader);
-        Ok(Self { name, shown, raw_bytes: None, can_be_read_again: false, text, packing })
+        Ok(Self { name, shown, raw_bytes: None, can_be_read_again: false, text, packing, stored: Stored::Nowhere })
+    }
+
+    /// The object `key` of `place`; of a folder, the first that is called one of `names`.
+    fn in_store(place: &Place, key: &str, names: &[&str]) -> Result<Self, Error> {
+        let found = if key.is_empty() { None } else { place.version(key)? };
+        let Some(version) = found else {
+            let folder = if key.is_empty() { place.clone() } else { place.join(key)? };
+            let key = find_in_store(&folder, names).map_err(|error| match error {
+                Error::InputNotFound { .. } => Error::InputNotFound { place: place.show(key) },
+                error => error,
+            })?;
+            return Self::in_store(&folder, &key, names);
+        };
+        let shown = place.show(key);
+        let unreadable = |source: io::Error| match source.downcast::<manifests::Error>() {
+            Ok(error) => Error::Stored(error),
+            Err(source) => Error::Unreadable { place: shown.clone(), source },
+        };
+        let (mut first, bytes) = (Vec::new(), version.bytes);
+        let mut object = Remote::new(place.clone(), key.to_owned(), version);
+        (&mut object).take(4).read_to_end(&mut first).map_err(unreadable)?;
+        object.seek(SeekFrom::Start(0)).map_err(unreadable)?;
+        let packing = Packing::recognise(&first);
+        let count = Arc::new(AtomicU64::new(0));
+        let object = Counted { inner: object, count: Arc::clone(&count) };
+        let name = unpacked(key.rsplit('/').next().unwrap_or(key)).to_owned();
+        let mut stored = Stored::Object(place.clone(), key.to_owned());
+        let (name, shown, text) = match packing {
+            Packing::Plain | Packing::Gzip | Packing::Zstd => (name, shown, stream(packing, count, object)),
+            Packing::Zip => {
+                let (member, text_bytes, text) = in_archive(object, names, &shown, count)?;
+                stored = Stored::Member(text_bytes);
+                (member.rsplit('/').next().unwrap_or(&member).to_owned(), format!("{shown}/{member}"), text)
+            }
+        };
+        Ok(Self { name, shown, raw_bytes: Some(bytes), can_be_read_again: true, text, packing, stored })
     }
 
     fn in_file(path: &Path, names: &[&str]) -> Result<Self, Error> {
@@ -169,7 +317,7 @@ impl Source {
         let file = File::open(path).map_err(unreadable)?;
         let metadata = file.metadata().map_err(unreadable)?;
         let name = path.file_name().map_or_else(|| shown.clone(), |n| n.to_string_lossy().into_owned());
-        let name = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(&name).to_owned();
+        let name = unpacked(&name).to_owned();
         if !metadata.is_file() {
             return Self::in_stream(file, name, shown);
         }
@@ -177,6 +325,7 @@ impl Source {
         let mut first = [0; 4];
         let found = file.read_at(&mut first, 0).map_err(unreadable)?;
         let packing = Packing::recognise(&first[..found]);
+        let mut stored = Stored::File(path.to_owned());
         let (name, shown, text) = match packing {
             Packing::Plain => (name, shown, Text::in_file(file, metadata.len())),
             Packing::Gzip | Packing::Zstd => {
@@ -185,13 +334,41 @@ impl Source {
             }
             Packing::Zip => {
                 let archive = Counted { inner: file, count: Arc::clone(&count) };
-                let (member, text) = in_archive(archive, names, &shown, count)?;
+                let (member, text_bytes, text) = in_archive(archive, names, &shown, count)?;
+                stored = Stored::Member(text_bytes);
                 let name = member.rsplit('/').next().unwrap_or(&member).to_owned();
                 (name, format!("{shown}/{member}"), text)
             }
         };
-        Ok(Self { name, shown, raw_bytes: Some(metadata.len()), can_be_read_again: true, text, packing })
+        Ok(Self { name, shown, raw_bytes: Some(metadata.len()), can_be_read_again: true, text, packing, stored })
     }
+}
+
+/// Bytes that `reader` gives up to its end or failure.
+fn count_text(reader: &mut impl Read) -> u64 {
+    let (mut piece, mut total) = (vec![0; 1 << 16], 0);
+    while let Ok(read @ 1..) = reader.read(&mut piece) {
+        total += read as u64;
+    }
+    total
+}
+
+/// `name` without what compression adds to it.
+fn unpacked(name: &str) -> &str {
+    name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(name)
+}
+
+/// The key in `place` that is the first of `names` that is there, possibly compressed.
+fn find_in_store(place: &Place, names: &[&str]) -> Result<String, Error> {
+    let there = place.list()?;
+    names
+        .iter()
+        .flat_map(|name| ["", ".gz", ".zst"].map(|suffix| format!("{name}{suffix}")))
+        .find(|name| there.iter().any(|(key, _)| key == name))
+        .ok_or_else(|| match there.is_empty() {
+            true => Error::InputNotFound { place: place.to_string() },
+            false => Error::NothingInside { place: place.to_string(), looked_for: names.join(", ") },
+        })
 }
 
 /// The file in `folder` that is called the first of `names` that is there, possibly compressed.
@@ -215,13 +392,13 @@ fn stream(packing: Packing, count: Arc<AtomicU64>, raw: impl Read + Send + 'stat
     })
 }
 
-/// The member of a zip archive that is called the first of `names` that is there, nearest to the root.
+/// The member of a zip archive that is called the first of `names` that is there, nearest to the root, with its size.
 fn in_archive(
-    file: Counted<File>,
+    file: Counted<impl Read + Seek + Send + 'static>,
     names: &[&str],
     shown: &str,
     count: Arc<AtomicU64>,
-) -> Result<(String, Text), Error> {
+) -> Result<(String, u64, Text), Error> {
     let damaged = |error: zip::result::ZipError| Error::Damaged {
         place: shown.to_owned(),
         packing: "zip",
@@ -242,13 +419,13 @@ fn in_archive(
     let Some(member) = member.cloned() else {
         return Err(Error::NothingInside { place: shown.to_owned(), looked_for: names.join(", ") });
     };
-    archive.by_name(&member).map_err(damaged)?;
+    let bytes = archive.by_name(&member).map_err(damaged)?.size();
     let wanted = member.clone();
     let text = Text::in_stream(count, move |feeder| match archive.by_name(&wanted) {
         Ok(mut reader) => feeder.copy(&mut reader),
         Err(error) => feeder.fail(error.into()),
     });
-    Ok((member, text))
+    Ok((member, bytes, text))
 }
 
 /// Counts the bytes that are read.

@@ -23,13 +23,15 @@ fn dataset(name: &str, rows: [u64; 2]) -> (Descriptor, Vec<Bytes>) {
     descriptor.rows.read = rows[0] + rows[1] + descriptor.rows.rejected + descriptor.rows.filtered;
     let tables: Vec<Bytes> =
         descriptor.layout.tables().iter().map(|(name, _)| Bytes::from(format!("the table {name}"))).collect();
-    let objects = descriptor.layout.tables().iter().zip(&tables).map(|((name, table), bytes)| Object {
-        key: (*name).to_owned(),
+    let layout = descriptor.layout.clone();
+    let objects = layout.tables().into_iter().zip(&tables).map(|((name, table), bytes)| Object {
+        key: name.to_owned(),
         rows: table.rows,
         bytes: bytes.len() as u64,
         digest: digest(bytes),
     });
-    descriptor.layout = descriptor.layout.clone().with_tables(objects.collect());
+    let objects = objects.collect();
+    descriptor.layout = layout.with_tables(objects);
     (descriptor, tables)
 }
 

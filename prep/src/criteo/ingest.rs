@@ -74,11 +74,7 @@ pub(super) fn origin(inputs: &[Input], threads: usize, console: &Console) -> Res
 
 /// Size of all inputs as they are stored; `None` when one of them is not a file, or cannot be found.
 fn raw_bytes(inputs: &[Input]) -> Option<u64> {
-    let bytes = |input: &Input| match input {
-        Input::Path(path) => std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file).map(|m| m.len()),
-        Input::Standard => None,
-    };
-    inputs.iter().map(bytes).sum()
+    inputs.iter().map(Input::stored_bytes).sum()
 }
 
 /// What reading the text of all inputs has given, but for the rows.

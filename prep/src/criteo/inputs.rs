@@ -3,24 +3,62 @@
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 
+use manifests::place::Place;
 use raw::source::Input;
 
 use crate::error::Error;
+
+/// What makes a name a pattern.
+const WILDCARDS: [char; 3] = ['*', '?', '['];
 
 /// The inputs that `named` stand for. Without any, standard input.
 pub(super) fn expand(named: &[PathBuf]) -> Result<Vec<Input>, Error> {
     let mut inputs = Vec::new();
     for path in named {
-        match path.to_str() {
-            _ if path.is_dir() => inputs.extend(in_folder(path)?),
-            Some(pattern) if !path.exists() && pattern.contains(['*', '?', '[']) => inputs.extend(matching(pattern)?),
-            _ => inputs.push(path.clone()),
+        let files = |files: Vec<PathBuf>| files.into_iter().map(Input::Path);
+        match (Input::named(path).map_err(raw::Error::from)?, path.to_str()) {
+            (Input::Object { place, key }, _) => inputs.extend(in_store(place, key)?),
+            _ if path.is_dir() => inputs.extend(files(in_folder(path)?)),
+            (_, Some(pattern)) if !path.exists() && pattern.contains(WILDCARDS) => {
+                inputs.extend(files(matching(pattern)?));
+            }
+            _ => inputs.push(Input::Path(path.clone())),
         }
     }
     if inputs.is_empty() {
         return Ok(vec![Input::Standard]);
     }
-    Ok(inputs.into_iter().map(Input::Path).collect())
+    Ok(inputs)
+}
+
+/// The objects that `key` at `place` stands for: the one of this name, those below it as a folder, or those that it matches as a
+/// pattern.
+fn in_store(mut place: Place, key: String) -> Result<Vec<Input>, Error> {
+    if !key.is_empty() && place.size(&key)?.is_some() {
+        return Ok(vec![Input::Object { place, key }]);
+    }
+    let is_data = |key: &str| !key.contains('/') && !key.starts_with(['.', '_']);
+    let listed = |place: &Place| Ok::<_, Error>(place.list()?.into_iter().map(|(key, _)| key));
+    let (shown, keys): (String, Vec<String>) = if key.contains(WILDCARDS) {
+        let shown = place.show(&key);
+        let refused = |problem: String| Error::NoFiles { place: shown.clone(), problem };
+        let pattern = glob::Pattern::new(&key).map_err(|e| refused(format!("not a pattern: {}", e.msg)))?;
+        (shown, listed(&place)?.filter(|key| !key.contains('/') && pattern.matches(key)).collect())
+    } else {
+        place = if key.is_empty() { place } else { place.join(&key)? };
+        (place.to_string(), listed(&place)?.filter(|key| is_data(key)).collect())
+    };
+    match sorted(keys.into_iter().map(PathBuf::from).collect()) {
+        Some(keys) => {
+            let key = |key: &PathBuf| key.to_string_lossy().into_owned();
+            Ok(keys.iter().map(|path| Input::Object { place: place.clone(), key: key(path) }).collect())
+        }
+        None if key.contains(WILDCARDS) => {
+            Err(Error::NoFiles { place: shown, problem: "no object matches".to_owned() })
+        }
+        None if key.is_empty() => Err(Error::NoFiles { place: shown, problem: "holds no objects".to_owned() }),
+        None => Err(raw::Error::InputNotFound { place: shown }.into()),
+    }
 }
 
 /// The files in `folder`, without hidden ones and markers such as `_SUCCESS`.
@@ -133,6 +171,27 @@ mod tests {
     }
 
     #[test]
+    fn objects_are_found_as_files_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Place::parse(folder.path().to_str().unwrap()).unwrap();
+        for key in ["logs/day_10", "logs/day_2", "logs/_SUCCESS", "logs/.hidden", "logs/day_3/x", "other"] {
+            root.put(key, &b"x"[..]).unwrap();
+        }
+        let logs = root.join("logs").unwrap();
+        let names = |place: &Place, key: &str| -> Result<Vec<String>, String> {
+            let inputs = in_store(place.clone(), key.to_owned()).map_err(|e| e.to_string())?;
+            let prefix = format!("{root}/");
+            Ok(inputs.iter().map(|input| input.shown().strip_prefix(&prefix).unwrap().to_owned()).collect())
+        };
+        assert_eq!(names(&logs, "").unwrap(), ["logs/day_2", "logs/day_10"]);
+        assert_eq!(names(&root, "logs").unwrap(), ["logs/day_2", "logs/day_10"]);
+        assert_eq!(names(&logs, "day_*").unwrap(), ["logs/day_2", "logs/day_10"]);
+        assert_eq!(names(&logs, "day_2").unwrap(), ["logs/day_2"]);
+        assert!(names(&logs, "week_*").unwrap_err().ends_with("logs/week_*: no object matches"));
+        assert!(names(&logs, "absent").unwrap_err().ends_with("logs/absent: not found"));
+    }
+
+    #[test]
     fn folders_and_patterns_become_files() {
         let folder = tempfile::tempdir().unwrap();
         for name in ["day_10", "day_2", ".hidden", "_SUCCESS"] {
@@ -143,7 +202,7 @@ mod tests {
             let inputs = expand(&[path]).map_err(|e| e.to_string())?;
             let name = |input: &Input| match input {
                 Input::Path(path) => path.file_name().unwrap().to_str().unwrap().to_owned(),
-                Input::Standard => "-".to_owned(),
+                other => other.shown(),
             };
             Ok(inputs.iter().map(name).collect())
         };

@@ -14,12 +14,11 @@ mod spill;
 mod write;
 
 use manifests::clicks::Form;
-use manifests::commit::Staging;
 use manifests::digest::digest;
 use manifests::load::{self, Dataset};
 use manifests::place::Place;
 use manifests::scales;
-use prep_query::Filter;
+use prep_query::{Filter, Kind};
 use raw::clicks::scale::Scale;
 use raw::reading::clicks;
 use raw::source::Input;
@@ -27,18 +26,20 @@ use reporting::{Console, count};
 use schemas::clicks::{
     CategoricalColumn, Dense, Hash, HashFunction, Labels, N_CATEGORICAL, N_NUMERIC, NumericColumn, Sparse,
 };
-use schemas::dataset::{self, DESCRIPTOR_KEY, Descriptor, Digest, Layout, RowCounts, Source};
-use schemas::report::PrepReport;
+use schemas::dataset::{self, DESCRIPTOR_KEY, Descriptor, Digest, Layout, RowCounts, Source, SourceFile};
+use schemas::report::{DryRunReport, PrepReport, WouldRead};
 
 use self::fit::Totals;
 use self::ingest::{Ingested, Origin};
 use self::query::Tables;
-use crate::TOOL;
+use self::spill::CHUNK_ROWS;
 use crate::error::Error;
+use crate::estimate::{self, PerRow};
 use crate::holdout::Rule;
-use crate::output::Output;
+use crate::output::{Output, Sink};
+use crate::pipe::Pipe;
 use crate::plan::{CriteoPlan, Features};
-use crate::rejects::Rejects;
+use crate::{Report, TOOL};
 
 /// Rows of a mini-batch that `shard` is advised to make: the thesis's.
 const BATCH_ROWS: u64 = 6250;
@@ -47,12 +48,16 @@ const BATCH_ROWS: u64 = 6250;
 ///
 /// # Errors
 /// [`Error`]. Nothing is then left at the output but what was there before.
-pub(crate) fn run(plan: &CriteoPlan, console: &Console) -> Result<PrepReport, Error> {
+pub(crate) fn run(plan: &CriteoPlan, console: &Console) -> Result<Report, Error> {
     let output = Output::open(&plan.out, plan.replace, console)?;
+    if !plan.dry_run {
+        output.announce();
+    }
     let inputs = inputs::expand(&plan.inputs)?;
     let fitted = plan.like.as_ref().map(|place| Fitted::load(place, plan.features)).transpose()?;
     let job = Job { plan, console, output, fitted };
     match query::kind(&inputs, plan.format)? {
+        kind if plan.dry_run => job.dry_run(&inputs, kind).map(Report::DryRun),
         Some(kind) => job.prepare_tables(&Tables::open(&inputs, kind)?),
         None => job.prepare_text(&inputs),
     }
@@ -101,9 +106,52 @@ struct Job<'a> {
     fitted: Option<Fitted>,
 }
 
+/// What rows take, about. Parts are as they were measured on generated data.
+const fn per_row(features: Features) -> PerRow {
+    match features {
+        Features::Dense => PerRow { temporary: 35, part: 18, pipe: 56, chunk: CHUNK_ROWS },
+        Features::Sparse { .. } => PerRow { temporary: 113, part: 55, pipe: 165, chunk: CHUNK_ROWS },
+    }
+}
+
 impl Job<'_> {
+    /// What would be done.
+    fn dry_run(&self, inputs: &[Input], kind: Option<Kind>) -> Result<DryRunReport, Error> {
+        let (plan, console) = (self.plan, self.console);
+        let taken = self.output.is_taken();
+        let (reads, compared) = if let Some(kind) = kind {
+            let tables = Tables::open(inputs, kind)?;
+            let origin = tables.origin(console)?;
+            let filter = self.filter(origin.labelled)?;
+            let read = |file: &SourceFile| WouldRead {
+                place: file.name.clone(),
+                bytes: Some(file.bytes),
+                rows: None,
+                format: Some(origin.format.to_owned()),
+                compression: None,
+            };
+            let reads = origin.files.iter().map(read).collect();
+            (reads, taken.then(|| self.compare(&origin, filter.as_ref())))
+        } else {
+            let mut reads = Vec::new();
+            let mut labelled = false;
+            for input in inputs {
+                let (source, format) = clicks::open(input)?;
+                labelled = format.columns.label;
+                let name = raw::clicks::format::name(format.columns);
+                reads.push(estimate::sample(&source, format.skipped_bytes, name)?.read);
+            }
+            let filter = self.filter(labelled)?;
+            let origin = if taken { ingest::origin(inputs, plan.threads, console)? } else { None };
+            (reads, origin.map(|origin| self.compare(&origin, filter.as_ref())))
+        };
+        let verdict = self.output.verdict(compared)?;
+        let rows = (per_row(plan.features), plan.holdout.is_some());
+        Ok(estimate::dry_run(&self.output, verdict, reads, rows, &plan.temp_dir, console))
+    }
+
     /// Raw text, straight to packed rows or by way of a condition.
-    fn prepare_text(&self, inputs: &[Input]) -> Result<PrepReport, Error> {
+    fn prepare_text(&self, inputs: &[Input]) -> Result<Report, Error> {
         let (plan, console) = (self.plan, self.console);
         let [first_input, ..] = inputs else { unreachable!("there is at least one input") };
         let first = clicks::open(first_input)?;
@@ -113,8 +161,11 @@ impl Job<'_> {
         if let Some(origin) = &origin
             && let Some(report) = self.compare(origin, filter.as_ref())?
         {
-            return Ok(report);
+            return Ok(Report::Dataset(report));
         }
+        let sampled = estimate::sample(&first.0, first.1.skipped_bytes, "")?;
+        let all_bytes = inputs.iter().map(Input::stored_bytes).sum();
+        estimate::check_disk(&sampled, all_bytes, per_row(plan.features), &plan.temp_dir, console)?;
         let ingested = match &filter {
             Some(filter) => query::ingest_text(plan, filter, first, inputs, console)?,
             None => ingest::ingest(plan, first, inputs, console)?,
@@ -123,19 +174,19 @@ impl Job<'_> {
             && origin.is_none()
             && let Some(report) = self.compare(&ingested.origin, filter.as_ref())?
         {
-            return Ok(report);
+            return Ok(Report::Dataset(report));
         }
         self.make(&ingested, filter.as_ref())
     }
 
     /// Files of other engines.
-    fn prepare_tables(&self, tables: &Tables) -> Result<PrepReport, Error> {
+    fn prepare_tables(&self, tables: &Tables) -> Result<Report, Error> {
         let origin = tables.origin(self.console)?;
         let filter = self.filter(origin.labelled)?;
         if self.output.is_taken()
             && let Some(report) = self.compare(&origin, filter.as_ref())?
         {
-            return Ok(report);
+            return Ok(Report::Dataset(report));
         }
         let ingested = tables.ingest(self.plan, filter.as_ref(), origin, self.console)?;
         self.make(&ingested, filter.as_ref())
@@ -177,7 +228,7 @@ impl Job<'_> {
         digest(format!("{version} {source} {format} {settings}").as_bytes())
     }
 
-    fn make(&self, ingested: &Ingested, filter: Option<&Filter>) -> Result<PrepReport, Error> {
+    fn make(&self, ingested: &Ingested, filter: Option<&Filter>) -> Result<Report, Error> {
         let Ingested { origin, spill, index, rejects, filtered } = ingested;
         let (digest, threads) = (origin.digest(), self.plan.threads);
         let text_bytes = origin.files.iter().map(|file| file.bytes).sum();
@@ -197,28 +248,16 @@ impl Job<'_> {
             let fraction = self.plan.holdout.map_or(0.0, |h| h.fraction);
             return Err(Error::AllHeldOut { place: origin.shown.clone(), holdout: rows.holdout, fraction });
         }
-        let staging =
-            Staging::new(&self.output.place, &self.output.place, DESCRIPTOR_KEY, &self.identity(origin, filter));
-        let layout = self.layout(&staging, &totals, origin.labelled, index.entries())?;
+        let mut sink = self.output.sink(&self.identity(origin, filter));
+        let layout = self.layout(&mut sink, &totals, origin.labelled, index.entries())?;
         let form = Form { labelled: origin.labelled, n_buckets };
         let (Layout::Dense(Dense { numeric, .. }) | Layout::Sparse(Sparse { numeric, .. })) = &layout else {
             unreachable!("click logs are dense or sparse");
         };
         let scales: [Scale; N_NUMERIC] = std::array::from_fn(|column| Scale::of(&numeric[column], form.is_sparse()));
-        self.output.step("writing");
-        let progress = self.console.progress("writing", Some(index.rows()), "rows");
-        let written = write::write_parts(&staging, (spill, index), form, &scales, &rule, threads, &progress)?;
-        progress.finish();
-        if form.is_sparse() && written.entries != index.entries() {
-            let (read, written) = (index.entries(), written.entries);
-            return Err(Error::Lost { what: "values of features", read, written });
-        }
-        let rejects = match rejects.count() {
-            0 => None,
-            count => Some(staging.put(Rejects::KEY, rejects.csv().to_vec(), count)?),
-        };
+        let rejects = self.output.keep_rejects(&sink, rejects)?;
         let [first, ..] = &origin.files[..] else { unreachable!("there is at least one input") };
-        let descriptor = Descriptor {
+        let mut descriptor = Descriptor {
             format: dataset::FORMAT.to_owned(),
             version: dataset::VERSION,
             tool: TOOL.to_owned(),
@@ -234,17 +273,41 @@ impl Job<'_> {
             filter: filter.map(|filter| filter.text().to_owned()),
             rows,
             holdout: self.plan.holdout,
-            parts: written.parts,
-            holdout_parts: written.holdout_parts,
+            parts: Vec::new(),
+            holdout_parts: Vec::new(),
             rejects,
         };
-        let report = self.output.commit(staging, &descriptor)?;
+        self.output.step("writing");
+        let progress = self.console.progress("writing", Some(index.rows()), "rows");
+        let all_entries = |written: u64| match (form.is_sparse(), index.entries()) {
+            (true, read) if written != read => Err(Error::Lost { what: "values of features", read, written }),
+            _ => Ok(()),
+        };
+        let report = match sink {
+            Sink::Folder(staging) => {
+                let written = write::write_parts(&staging, (spill, index), form, &scales, &rule, threads, &progress)?;
+                progress.finish();
+                all_entries(written.entries)?;
+                (descriptor.parts, descriptor.holdout_parts) = (written.parts, written.holdout_parts);
+                Report::Dataset(self.output.commit(staging, &descriptor)?)
+            }
+            Sink::Pipe(tables) => {
+                let pipe = Pipe::begin(&descriptor, tables)?;
+                let (pipe, entries) =
+                    write::write_stream(pipe, (spill, index), form, &scales, &rule, threads, &progress)?;
+                progress.finish();
+                // Before the end is told, so that the reader does not take what is wrong for whole.
+                all_entries(entries)?;
+                pipe.finish()?;
+                Report::Streamed
+            }
+        };
         self.summarise(&descriptor);
         Ok(report)
     }
 
     /// What was fitted, or what the other dataset's statistics are, with the table of scales written.
-    fn layout(&self, staging: &Staging, totals: &Totals, labelled: bool, entries: u64) -> Result<Layout, Error> {
+    fn layout(&self, sink: &mut Sink, totals: &Totals, labelled: bool, entries: u64) -> Result<Layout, Error> {
         let fitted_on = self.fitted_on().cloned();
         let labels = labelled.then(|| labels(totals));
         let sparse = self.plan.features.n_buckets();
@@ -268,7 +331,7 @@ impl Job<'_> {
         };
         let scales = match scales.len() {
             0 => None,
-            rows => Some(staging.put("scales.parquet", scales::encode(&scales), rows as u64)?),
+            rows => Some(sink.put("scales.parquet", scales::encode(&scales), rows as u64)?),
         };
         Ok(Layout::Sparse(Sparse {
             labels,
@@ -329,8 +392,8 @@ impl Job<'_> {
         }
         let seconds = self.output.seconds();
         let rate = count((d.rows.read as f64 / seconds) as u64);
-        say(format!("wrote {} in {seconds:.1} s ({rate} rows/s)", self.output.place));
-        say(format!("next: shard {} --batch {BATCH_ROWS}", self.output.place));
+        say(format!("wrote {} in {seconds:.1} s ({rate} rows/s)", self.output.shown()));
+        self.output.next(BATCH_ROWS);
     }
 }
 

@@ -37,6 +37,14 @@ pub(super) fn kind(inputs: &[Input], asked: ClickFormat) -> Result<Option<Kind>,
         (ClickFormat::Log, _) => return Ok(None),
         (ClickFormat::Csv, _) => return Ok(Some(Kind::Csv)),
         (ClickFormat::Parquet, _) => return Ok(Some(Kind::Parquet)),
+        (ClickFormat::Auto, [input @ Input::Object { place, key }, ..]) => {
+            let len = place.size(key)?.unwrap_or(0).min(HEAD_BYTES);
+            let head = if len == 0 { bytes::Bytes::new() } else { place.get_range(key, 0..len)? };
+            return match seen_in(&head, &input.shown()) {
+                Some(_) => Err(Error::TableInStore { place: input.shown() }),
+                None => Ok(None),
+            };
+        }
         (ClickFormat::Auto, [Input::Path(path), ..]) if path.is_file() => path,
         (ClickFormat::Auto, _) => return Ok(None),
     };
@@ -44,11 +52,16 @@ pub(super) fn kind(inputs: &[Input], asked: ClickFormat) -> Result<Option<Kind>,
     let unreadable = |source| raw::Error::Unreadable { place: place.clone(), source };
     let mut head = Vec::new();
     File::open(path).map_err(unreadable)?.take(HEAD_BYTES).read_to_end(&mut head).map_err(unreadable)?;
+    Ok(seen_in(&head, &place))
+}
+
+/// The kind of a table whose first bytes are `head`, if it is one of another engine.
+fn seen_in(head: &[u8], place: &str) -> Option<Kind> {
     if head.starts_with(format::PARQUET) {
-        return Ok(Some(Kind::Parquet));
+        return Some(Kind::Parquet);
     }
-    let is_other_csv = format::recognise(&head, &place).is_err() && names_all_columns(&head);
-    Ok(is_other_csv.then_some(Kind::Csv))
+    let is_other_csv = format::recognise(head, place).is_err() && names_all_columns(head);
+    is_other_csv.then_some(Kind::Csv)
 }
 
 /// Whether the first line is a csv header with every column of a click log in it, in whatever order.
@@ -159,6 +172,7 @@ impl Tables {
     pub(super) fn open(inputs: &[Input], kind: Kind) -> Result<Self, Error> {
         let path = |input: &Input| match input {
             Input::Path(path) => Ok(path.clone()),
+            Input::Object { .. } => Err(Error::TableInStore { place: input.shown() }),
             Input::Standard => Err(Error::TableInStream),
         };
         let paths: Vec<PathBuf> = inputs.iter().map(path).collect::<Result<_, _>>()?;

@@ -1,7 +1,7 @@
 //! A folder of its own for each test, in which the binary runs, and ways to pack text.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -32,6 +32,20 @@ impl From<Output> for Ran {
             stderr: String::from_utf8(output.stderr).unwrap(),
         }
     }
+}
+
+/// Runs `command` and gives it `input`, if it is to have any. Standard output is a file: into a pipe would go rows.
+fn printed(mut command: Command, input: &[u8]) -> Ran {
+    let mut stdout = tempfile::tempfile().unwrap();
+    let mut child = command.stdout(stdout.try_clone().unwrap()).stderr(Stdio::piped()).spawn().unwrap();
+    if let Some(mut stdin) = child.stdin.take() {
+        // A command that fails early does not read everything.
+        let _ = stdin.write_all(input);
+    }
+    let mut output = child.wait_with_output().unwrap();
+    stdout.rewind().unwrap();
+    stdout.read_to_end(&mut output.stdout).unwrap();
+    output.into()
 }
 
 impl Ran {
@@ -76,15 +90,20 @@ impl Sandbox {
     }
 
     pub(crate) fn prep(&self, args: &str) -> Ran {
-        self.command(args).output().unwrap().into()
+        printed(self.command(args), b"")
+    }
+
+    /// Runs the binary with standard output a pipe, and gives what comes out of it.
+    pub(crate) fn piped(&self, args: &str) -> (Ran, Vec<u8>) {
+        let output = self.command(args).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        (Ran { code: output.status.code(), stdout: String::new(), stderr }, output.stdout)
     }
 
     pub(crate) fn prep_with_input(&self, args: &str, input: &[u8]) -> Ran {
         let mut command = self.command(args);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        // A command that fails early does not read everything.
-        let _ = child.stdin.take().unwrap().write_all(input);
-        child.wait_with_output().unwrap().into()
+        command.stdin(Stdio::piped());
+        printed(command, input)
     }
 
     /// A line of shell in which the binary is called `prep`.
@@ -93,7 +112,7 @@ impl Sandbox {
         let path = format!("{}:{path}", Path::new(PREP).parent().unwrap().display());
         let mut command = Command::new("sh");
         command.args(["-c", line]).current_dir(self.folder.path()).env("PATH", path).stdin(Stdio::null());
-        command.output().unwrap().into()
+        printed(command, b"")
     }
 
     /// The descriptor in the folder `name`, checked as `shard` checks it, with every object it names.

@@ -102,24 +102,39 @@ fn input(named: Option<&str>, rows: Option<cli::RowsArg>) -> Result<Input, Error
         Some(named) => {
             let path = Path::new(named);
             if path.file_name().is_some_and(|name| name == DESCRIPTOR_KEY) || path.join(DESCRIPTOR_KEY).is_file() {
-                let (train, holdout) = match rows.unwrap_or(cli::RowsArg::All) {
-                    cli::RowsArg::All => (true, true),
-                    cli::RowsArg::Train => (true, false),
-                    cli::RowsArg::Holdout => (false, true),
-                };
-                return Ok(Input::Dataset { place: load::named_dataset(named)?, train, holdout });
+                return Ok(dataset(load::named_dataset(named)?, rows));
             }
             if path.extension().is_some_and(|extension| extension == "json") {
                 let problem = format!("`{named}` is neither raw text nor the dataset.json of a dataset");
                 return Err(usage(problem, "give the rows; on a manifest, a model is measured with `train evaluate`"));
             }
-            source::Input::Path(path.to_owned())
+            match source::Input::named(path)? {
+                source::Input::Object { .. } if is_dataset(named)? => {
+                    return Ok(dataset(load::named_dataset(named)?, rows));
+                }
+                text => text,
+            }
         }
     };
     if rows.is_some() {
         return Err(usage("--rows has no meaning for raw text", "leave it out, or give a dataset that `prep` made"));
     }
     Ok(Input::Text(text))
+}
+
+/// Whether there is a descriptor at the place `named`.
+fn is_dataset(named: &str) -> Result<bool, Error> {
+    Ok(load::named_dataset(named)?.size(DESCRIPTOR_KEY)?.is_some())
+}
+
+/// The `rows` of the dataset at `place`.
+fn dataset(place: Place, rows: Option<cli::RowsArg>) -> Input {
+    let (train, holdout) = match rows.unwrap_or(cli::RowsArg::All) {
+        cli::RowsArg::All => (true, true),
+        cli::RowsArg::Train => (true, false),
+        cli::RowsArg::Holdout => (false, true),
+    };
+    Input::Dataset { place, train, holdout }
 }
 
 fn threads(given: Option<u32>) -> usize {
