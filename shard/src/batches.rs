@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use manifests::commit::Staging;
+use manifests::packed::Packer;
 use manifests::ratings::{self, RatingRows};
 use rayon::prelude::*;
 use reporting::{Progress, interrupt};
@@ -38,13 +38,12 @@ impl Cuts {
     }
 }
 
-/// Writes `rows` as objects called `prefix-000000.parquet` and so on, of at most `batch_rows` rows.
+/// Writes `rows` as mini-batches of at most `batch_rows` rows.
 ///
 /// # Errors
 /// When an object cannot be written, or a signal arrives.
 pub(crate) fn write(
-    staging: &Staging,
-    prefix: &str,
+    packer: &Packer<'_>,
     rows: &[Row],
     batch_rows: usize,
     layout: &Ratings,
@@ -58,7 +57,7 @@ pub(crate) fn write(
             interrupt::check()?;
             sorter.sort(&rows[cuts.range(batch)], sorted);
             let count = sorted.len() as u64;
-            let object = staging.put(&format!("{prefix}-{batch:06}.parquet"), ratings::encode(sorted), count)?;
+            let object = packer.put(batch, ratings::encode(sorted), count)?;
             progress.add(count);
             Ok::<_, Error>(object)
         })

@@ -1,13 +1,13 @@
 //! What is already there: the same shards, others, or none.
 
+use std::sync::{Mutex, PoisonError};
+
 use manifests::commit::generations;
+use manifests::fetch::{Ahead, Fetch};
 use manifests::load::{self, Shards};
-use rayon::prelude::*;
 use reporting::interrupt;
-use schemas::dataset::Object;
 
 use crate::Error;
-use crate::objects;
 use crate::plan::Plan;
 
 /// The shards that `plan` would make, when they are already there and whole; `None` when they are to be made.
@@ -57,6 +57,9 @@ fn difference(plan: &Plan, found: &Shards) -> Option<String> {
         differs("seed", &old.seed, &new.seed)
     } else if old.sorted_by != new.sorted_by {
         differs("sort order", &old.sorted_by.join(", "), &new.sorted_by.join(", "))
+    } else if found.manifest.rows_per_object != plan.rows_per_object {
+        let shown = |rows: Option<u64>| rows.map_or("that of one mini-batch".to_owned(), |rows| rows.to_string());
+        differs("number of rows per object", &shown(found.manifest.rows_per_object), &shown(plan.rows_per_object))
     } else if found.manifest.base != plan.base {
         differs("base", &found.manifest.base, &plan.base)
     } else {
@@ -64,20 +67,34 @@ fn difference(plan: &Plan, found: &Shards) -> Option<String> {
     }
 }
 
-/// What is wrong with the objects that `found` names, if anything. All of them are read.
+/// What is wrong with the first damaged object that `found` names, if any is. All of them are read.
 fn damage(found: &Shards) -> Result<Option<String>, Error> {
-    let objects: Vec<&Object> = objects(&found.manifest).collect();
-    let first = objects.into_par_iter().find_map_first(|object| {
-        if let Err(stopped) = interrupt::check() {
-            return Some(Err(stopped.into()));
-        }
-        match load::object(&found.place, object, &found.name) {
-            Ok(_) => None,
-            Err(damage @ (manifests::Error::Missing { .. } | manifests::Error::Corrupt { .. })) => {
-                Some(Ok(damage.to_string()))
-            }
-            Err(other) => Some(Err(other.into())),
+    let fetch = Fetch::shared(&found.place, found.objects(), Ahead::default()).map_err(crate::error::no_thread)?;
+    let first: Mutex<Option<(u64, Error)>> = Mutex::new(None);
+    let lock = || first.lock().unwrap_or_else(PoisonError::into_inner);
+    std::thread::scope(|scope| {
+        for _ in 0..rayon::current_num_threads() {
+            scope.spawn(|| {
+                // What comes before the first damage has been taken by then, so that always the same one is told.
+                while lock().is_none() {
+                    let Some(fetched) = fetch.next() else { return };
+                    let number = fetched.number;
+                    let checked = fetched.checked(&found.place, &found.name).map_err(Error::from);
+                    if let Err(error) = interrupt::check().map_err(Error::from).and(checked) {
+                        let mut first = lock();
+                        if first.as_ref().is_none_or(|(before, _)| number < *before) {
+                            *first = Some((number, error));
+                        }
+                    }
+                }
+            });
         }
     });
-    first.transpose()
+    match first.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        None => Ok(None),
+        Some((_, Error::Stored(damage @ (manifests::Error::Missing { .. } | manifests::Error::Corrupt { .. })))) => {
+            Ok(Some(damage.to_string()))
+        }
+        Some((_, other)) => Err(other),
+    }
 }

@@ -1,6 +1,7 @@
 //! Shuffles a prepared dataset into mini-batches and writes the manifest that `train` reads.
 //!
 //! * [`cli`]: what can be typed. [`plan`]: flags resolved into a checked plan.
+//! * [`verify`]: whether what a manifest names is as it should be.
 //! * `shuffle`: where every row belongs. `existing`: what is already there.
 //! * Ratings are held in memory, 12 bytes each. `read`: parts, each read once. `batches`: cut, sorted (`sort`) and written.
 //! * `clicks`: click rows are too many for that and go through a temporary file.
@@ -17,15 +18,19 @@ pub mod plan;
 mod read;
 mod shuffle;
 mod sort;
+pub mod verify;
 
 use std::time::Instant;
 
 use manifests::clicks::Form;
-use manifests::commit::{Staging, generation};
+use manifests::commit::{Sent, Staging, generation};
 use manifests::digest::digest;
-use manifests::load;
+use manifests::load::{self, Shards};
+use manifests::packed::Packer;
+use manifests::{batches::Batches, index};
 use reporting::{Console, count};
 use schemas::dataset::{Digest, Layout, Object};
+use schemas::exit::{ErrorKind, Explain};
 use schemas::manifest::{self, Manifest};
 use schemas::report::ShardReport;
 
@@ -51,10 +56,15 @@ pub fn run(plan: &Plan, console: &Console) -> Result<ShardReport, Error> {
         let identity = identity(plan);
         if let Some(found) = existing::find(plan, &generation(&identity))? {
             console.note(format!("{}: already done, verified", plan.manifest));
-            return Ok(report(plan, &found.manifest, found.digest, None, start));
+            return Ok(report(plan, &found, None, start));
         }
-        let (made, digest, bytes) = make(plan, &identity, console)?;
-        let report = report(plan, &made, digest, Some(bytes), start);
+        let (made, sent) = make(plan, &identity, console).inspect_err(|error| {
+            if !plan.out.is_local() && error.kind() != ErrorKind::Conflict {
+                console
+                    .note(format!("what has been written stays in {}: the same command goes on from there", plan.out));
+            }
+        })?;
+        let report = report(plan, &made, Some(sent), start);
         summarise(&made, &report, console);
         Ok(report)
     })
@@ -64,10 +74,11 @@ pub fn run(plan: &Plan, console: &Console) -> Result<ShardReport, Error> {
 fn identity(plan: &Plan) -> Digest {
     let (format, version) = (manifest::FORMAT, manifest::VERSION);
     let shuffle = serde_json::to_string(&plan.shuffle).expect("settings are JSON");
-    digest(format!("{format} {version} {ENCODING}\n{}\n{shuffle}\n", plan.dataset.digest).as_bytes())
+    let packing = plan.rows_per_object.map_or(String::new(), |rows| format!("{rows} rows per object\n"));
+    digest(format!("{format} {version} {ENCODING}\n{}\n{shuffle}\n{packing}", plan.dataset.digest).as_bytes())
 }
 
-fn make(plan: &Plan, identity: &Digest, console: &Console) -> Result<(Manifest, Digest, u64), Error> {
+fn make(plan: &Plan, identity: &Digest, console: &Console) -> Result<(Shards, Sent), Error> {
     let descriptor = &plan.dataset.descriptor;
     let staging = Staging::new(&plan.out, &plan.manifest_place, &plan.manifest_key, identity);
     // First, because it is quick and tells whether the place can be written to.
@@ -76,7 +87,7 @@ fn make(plan: &Plan, identity: &Digest, console: &Console) -> Result<(Manifest, 
     let order = Order::Shuffled(plan.shuffle.seed);
     let batches = set(plan, &staging, "batch", &descriptor.parts, order, console)?;
     let holdout_batches = set(plan, &staging, "holdout", &descriptor.holdout_parts, Order::Kept, console)?;
-    let manifest = Manifest {
+    let mut manifest = Manifest {
         format: manifest::FORMAT.to_owned(),
         version: manifest::VERSION,
         tool: TOOL.to_owned(),
@@ -86,17 +97,21 @@ fn make(plan: &Plan, identity: &Digest, console: &Console) -> Result<(Manifest, 
         layout,
         holdout: descriptor.holdout,
         shuffle: plan.shuffle.clone(),
+        rows_per_object: plan.rows_per_object,
         base: plan.base.clone(),
         rows: descriptor.rows.train,
         holdout_rows: descriptor.rows.holdout,
-        batches,
-        holdout_batches,
+        batches: index::listing(&staging, "batches", &batches)?,
+        holdout_batches: index::listing(&staging, "holdout_batches", &holdout_batches)?,
     };
     let mut text = serde_json::to_vec_pretty(&manifest).expect("a manifest is JSON");
     text.push(b'\n');
-    let (digest, bytes) = (digest(&text), objects(&manifest).map(|o| o.bytes).sum::<u64>() + text.len() as u64);
-    staging.commit(text, plan.replace)?;
-    Ok((manifest, digest, bytes))
+    let (digest, size) = (digest(&text), text.len() as u64);
+    let mut sent = staging.commit(text, plan.replace)?;
+    sent.bytes_written += size;
+    (manifest.batches, manifest.holdout_batches) = Default::default();
+    let (place, name) = (plan.out.clone(), plan.manifest.clone());
+    Ok((Shards { manifest, batches, holdout_batches, digest, place, name }, sent))
 }
 
 /// Reads the rows of `parts` and writes them as mini-batches called `prefix`.
@@ -107,8 +122,11 @@ fn set(
     parts: &[Object],
     order: Order,
     console: &Console,
-) -> Result<Vec<Object>, Error> {
+) -> Result<Batches, Error> {
     let batch_rows = usize::try_from(plan.shuffle.batch_rows).expect("batches are bounded by the command line");
+    let total = parts.iter().map(|part| part.rows).sum::<u64>();
+    let count = total.div_ceil(plan.shuffle.batch_rows) as usize;
+    let packer = Packer::new(staging, prefix, total, count, plan.rows_per_object);
     let layout = match &plan.dataset.descriptor.layout {
         Layout::Ratings(layout) => layout,
         other @ (Layout::Dense(_) | Layout::Sparse(_)) => {
@@ -120,20 +138,19 @@ fn set(
                 temp_dir: &plan.temp_dir,
                 batch_rows,
             };
-            return clicks::write(rows, order, console, |batch, bytes, rows| {
-                Ok(staging.put(&format!("{prefix}-{batch:06}.parquet"), bytes, rows)?)
-            });
+            clicks::write(rows, order, console, |batch, bytes, rows| Ok(packer.put(batch, bytes, rows)?))?;
+            return Ok(packer.finish());
         }
     };
-    let total = Some(parts.iter().map(|part| part.rows).sum());
-    let progress = console.progress("reading", total, "rows");
+    let progress = console.progress("reading", Some(total), "rows");
     let rows = read::rows(plan, layout, parts, order, &progress);
     progress.finish();
     let rows = rows?;
-    let progress = console.progress("writing", total, "rows");
-    let batches = batches::write(staging, prefix, &rows, batch_rows, layout, &progress);
+    let progress = console.progress("writing", Some(total), "rows");
+    let written = batches::write(&packer, &rows, batch_rows, layout, &progress);
     progress.finish();
-    batches
+    written?;
+    Ok(packer.finish())
 }
 
 fn copy(plan: &Plan, staging: &Staging, map: &Object, name: &str) -> Result<Object, Error> {
@@ -141,37 +158,41 @@ fn copy(plan: &Plan, staging: &Staging, map: &Object, name: &str) -> Result<Obje
     Ok(staging.put(name, bytes, map.rows)?)
 }
 
-/// Everything that `manifest` names.
-fn objects(manifest: &Manifest) -> impl Iterator<Item = &Object> {
-    let tables = manifest.layout.tables().into_iter().map(|(_, table)| table);
-    tables.chain(&manifest.batches).chain(&manifest.holdout_batches)
-}
-
-/// The report on `made`; `written` is `None` when it was already there.
-fn report(plan: &Plan, made: &Manifest, digest: Digest, written: Option<u64>, start: Instant) -> ShardReport {
+/// The report on `made`; `sent` is nothing when it was already there.
+fn report(plan: &Plan, made: &Shards, sent: Option<Sent>, start: Instant) -> ShardReport {
+    let Sent { objects_kept, bytes_written } = sent.unwrap_or_default();
     ShardReport {
         tool: TOOL.to_owned(),
         output: plan.out.to_string(),
         manifest: plan.manifest.clone(),
-        manifest_digest: digest,
-        unchanged: written.is_none(),
-        kind: made.layout.kind().to_owned(),
-        rows: made.rows,
+        manifest_digest: made.digest.clone(),
+        unchanged: sent.is_none(),
+        kind: made.manifest.layout.kind().to_owned(),
+        rows: made.manifest.rows,
         batches: made.batches.len() as u64,
-        holdout_rows: made.holdout_rows,
+        holdout_rows: made.manifest.holdout_rows,
         holdout_batches: made.holdout_batches.len() as u64,
-        bytes_written: written.unwrap_or(0),
+        objects_kept,
+        bytes_written,
         seconds: start.elapsed().as_secs_f64(),
     }
 }
 
-fn summarise(made: &Manifest, report: &ShardReport, console: &Console) {
+fn summarise(made: &Shards, report: &ShardReport, console: &Console) {
     let sets = [("rows", report.rows, &made.batches), ("held-out rows", report.holdout_rows, &made.holdout_batches)];
     for (what, rows, batches) in sets.into_iter().filter(|(_, rows, _)| *rows > 0) {
-        let (most, least) = (batches.first().map_or(0, |b| b.rows), batches.last().map_or(0, |b| b.rows));
+        let (least, most) = batches.least_and_most_rows();
         let sizes = if most == least { most.to_string() } else { format!("{least} to {most}") };
         let plural = if batches.len() == 1 { "batch" } else { "batches" };
-        console.note(format!("{rows} {what} in {} {plural} of {sizes}", batches.len()));
+        let objects = match batches.n_objects() {
+            objects if objects == batches.len() => String::new(),
+            1 => ", in 1 object".to_owned(),
+            objects => format!(", in {objects} objects"),
+        };
+        console.note(format!("{rows} {what} in {} {plural} of {sizes}{objects}", batches.len()));
+    }
+    if report.objects_kept > 0 {
+        console.note(format!("{} objects were there from a run that did not end", report.objects_kept));
     }
     let rate = (report.rows + report.holdout_rows) as f64 / report.seconds.max(1e-9);
     let megabytes = report.bytes_written as f64 / 1e6;

@@ -2,13 +2,13 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use manifests::load::{self, Dataset};
+use manifests::load::{self, Dataset, Shards};
 use manifests::place::Place;
 use schemas::dataset::{DESCRIPTOR_KEY, Layout};
 use schemas::manifest::Shuffle;
 
 use crate::Error;
-use crate::cli::Cli;
+use crate::cli::{Cli, Verify};
 
 /// Where `prep` puts datasets unless told otherwise.
 const PREPARED: &str = "prepared";
@@ -34,6 +34,8 @@ pub struct Plan {
     pub base: String,
     /// The order of the rows.
     pub shuffle: Shuffle,
+    /// Rows that the mini-batches of an object have together, about; nothing when each is an object.
+    pub rows_per_object: Option<u64>,
     /// Whether something else at the same place may be overwritten.
     pub replace: bool,
     /// Threads to work with.
@@ -89,16 +91,37 @@ impl Plan {
                     Layout::Dense(_) | Layout::Sparse(_) => Vec::new(),
                 },
             },
+            rows_per_object: cli.rows_per_object,
             replace: cli.replace,
-            threads: match cli.threads {
-                Some(threads) => usize::from(threads),
-                None => std::thread::available_parallelism().map_or(1, usize::from),
-            },
+            threads: threads(cli.threads),
             temp_dir: cli.temp_dir.clone().unwrap_or_else(std::env::temp_dir),
             dataset,
             descriptor,
         })
     }
+}
+
+/// Everything `verify` needs to know.
+#[derive(Clone, Debug)]
+pub struct VerifyPlan {
+    /// What is to be checked.
+    pub shards: Shards,
+    /// Threads that check what was read.
+    pub threads: usize,
+}
+
+impl VerifyPlan {
+    /// Resolves what was typed.
+    ///
+    /// # Errors
+    /// When the manifest, or an index that it names, cannot be read or breaks a rule.
+    pub fn resolve(args: &Verify) -> Result<Self, Error> {
+        Ok(Self { shards: load::shards(&args.named)?, threads: threads(args.threads) })
+    }
+}
+
+fn threads(typed: Option<u16>) -> usize {
+    typed.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from)
 }
 
 fn only_dataset() -> Result<Place, Error> {
