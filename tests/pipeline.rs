@@ -123,6 +123,29 @@ fn a_raw_file_becomes_a_model_that_beats_user_and_movie_effects() {
     assert!(again.prepared.unchanged && again.sharded.unchanged && again.trained.unchanged);
 }
 
+/// How mini-batches are stored does not matter for what is learnt: each as an object, packed, listed, and with an index.
+#[test]
+fn packed_and_unpacked_batches_make_the_same_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let raw = generated(folder.path());
+    let root = folder.path().display();
+    prepare(&format!("movielens {} --holdout 0.1 --name set -o {root}/prepared", raw.display()));
+    for batch in [500, 15] {
+        let runs = ["", "--rows-per-object 2000", "--rows-per-object 999999999"].map(|packing| {
+            let name = format!("{batch}-{}", packing.len());
+            let out = format!("-o {root}/{name} --manifest {root}/{name}.json");
+            let sharded = shard(&format!("{root}/prepared --batch {batch} {packing} {out}"));
+            validate("manifest", &json_of(&folder.path().join(format!("{name}.json"))));
+            let settings = "--biases --step-batches 4 --max-epochs 2 --workers 3";
+            let trained = train(&format!("--manifest {root}/{name}.json -o {root}/run-{name} {settings}"));
+            assert!(shard(&format!("{root}/prepared --batch {batch} {packing} {out}")).unchanged);
+            (sharded.batches, trained.model_digest, trained.history_digest)
+        });
+        assert_eq!(runs[0].0 > 1000, batch == 15, "more than are listed one by one");
+        assert!(runs.iter().all(|run| *run == runs[0]), "{runs:?}");
+    }
+}
+
 /// A validator that accepts everything would make the test above worthless.
 #[test]
 fn the_schemas_refuse_what_is_wrong() {

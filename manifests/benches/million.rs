@@ -22,6 +22,10 @@ fn main() {
     if let Some(path) = std::env::args().skip(1).find(|argument| argument.ends_with(".json")) {
         return load(&path);
     }
+    // Run as a test, a benchmark has nothing to show.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return;
+    }
     let folder = tempfile::tempdir().unwrap();
     for (name, per_object) in [("each_an_object", 1), ("packed_by_100", 100)] {
         let path = write(folder.path(), name, per_object);

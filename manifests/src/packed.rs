@@ -8,6 +8,7 @@
 //! [`Packer`] is how mini-batches of one set are written, packed or each as an object.
 
 use std::collections::BTreeMap;
+use std::panic::catch_unwind;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -168,7 +169,7 @@ pub fn metadata(file: &Bytes) -> Result<ParquetMetaData, ParquetError> {
 /// # Errors
 /// A sentence that says why it cannot be told.
 pub fn rows(file: &Bytes) -> Result<u64, String> {
-    let metadata = std::panic::catch_unwind(|| metadata(file)).map_err(|_| "not a readable Parquet file".to_owned())?;
+    let metadata = catch_unwind(|| metadata(file)).map_err(|_| "not a readable Parquet file".to_owned())?;
     let metadata = metadata.map_err(|e| format!("not a readable Parquet file: {e}"))?;
     u64::try_from(metadata.file_metadata().num_rows()).map_err(|e| e.to_string())
 }
@@ -223,22 +224,27 @@ fn moved(group: &RowGroupMetaData, by: i64, number: usize) -> Result<RowGroupMet
 }
 
 /// Whether `tail`, what stands in an object behind its mini-batches, is the footer over them: files that end with `metadata` and
-/// have `sizes` bytes. Compared by what it says, so that another writer of Parquet may have written it.
+/// have `sizes` bytes. Of the same length it must be the same bytes; of another one, as another version of the Parquet library
+/// may write it, it must say the same.
 #[must_use]
 pub fn is_footer_of(tail: &Bytes, metadata: &[ParquetMetaData], sizes: &[u64]) -> bool {
-    let expected = footer(metadata, sizes).map(Bytes::from);
+    let Ok(expected) = footer(metadata, sizes).map(Bytes::from) else { return false };
+    if expected.len() == tail.len() {
+        return expected == *tail;
+    }
     // The length stands before the last four bytes; only what is all footer is one.
-    let whole = tail.len() >= 8 && {
-        let length: [u8; 4] = tail[tail.len() - 8..tail.len() - 4].try_into().expect("these are four bytes");
-        u32::from_le_bytes(length) as usize + 8 == tail.len()
+    let body = tail.len().checked_sub(8).map(|end| tail.slice(..end));
+    let Some(body) = body.filter(|body| tail.ends_with(b"PAR1") && tail[body.len()..].starts_with(&length(body)))
+    else {
+        return false;
     };
-    let read = |bytes: &Bytes| {
-        let body = bytes.slice(..bytes.len().saturating_sub(8));
-        std::panic::catch_unwind(|| ParquetMetaDataReader::decode_metadata(&body)).ok()?.ok()
-    };
-    whole
-        && tail.ends_with(b"PAR1")
-        && expected.is_ok_and(|expected| expected == *tail || read(&expected) == read(tail))
+    let read = |body: &Bytes| catch_unwind(|| ParquetMetaDataReader::decode_metadata(body)).ok()?.ok();
+    let found = read(&body);
+    found.is_some() && found == read(&expected.slice(..expected.len() - 8))
+}
+
+fn length(body: &Bytes) -> [u8; 4] {
+    u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes()
 }
 
 #[cfg(test)]
@@ -287,6 +293,20 @@ mod tests {
             damaged[at] ^= 1;
             assert!(!is_footer_of(&damaged.into(), &metadata, &sizes), "byte {at} of {}", tail.len());
         }
+        // As another writer might write it: the same with a key and a value.
+        let theirs = ParquetMetaDataReader::new().parse_and_finish(&object).unwrap();
+        let file = theirs.file_metadata();
+        let other = |created_by: &str| {
+            let (schema, orders) = (file.schema_descr_ptr(), file.column_orders().cloned());
+            let file = FileMetaData::new(1, 4998, Some(created_by.to_owned()), None, schema, orders);
+            let mut out = Vec::new();
+            let metadata = ParquetMetaData::new(file, theirs.row_groups().to_vec());
+            let writer = ParquetMetaDataWriter::new(&mut out, &metadata);
+            writer.with_write_path_in_schema(created_by == "gristmill").finish().unwrap();
+            Bytes::from(out)
+        };
+        assert_eq!(other("gristmill"), tail);
+        assert!(!is_footer_of(&other("somebody"), &metadata, &sizes), "it says something else");
         assert!(pack(&[Bytes::from_static(b"no Parquet file")]).is_err());
     }
 

@@ -26,8 +26,8 @@ const VERIFY_EXAMPLES: &str = "\
 Examples:
   shard verify criteo.json
       Read every object of the manifest; exit code 0 when all is well, 3 when not
-  shard verify s3://bucket/criteo.json --quiet | jq .missing.first
-      Only the report: what is missing, damaged or foreign (20 of each are named)";
+  shard verify criteo.json --quiet
+      Only the report: how many objects are missing, damaged or foreign, and the first 20 of each";
 
 /// Shuffle a prepared dataset into mini-batches, with a manifest for `train`.
 #[derive(Parser, Clone, Debug)]

@@ -1,14 +1,11 @@
 //! What is already there: the same shards, others, or none.
 
-use std::sync::{Mutex, PoisonError};
-
 use manifests::commit::generations;
-use manifests::fetch::{Ahead, Fetch};
 use manifests::load::{self, Shards};
-use reporting::interrupt;
+use reporting::Console;
 
-use crate::Error;
 use crate::plan::Plan;
+use crate::{Error, verify};
 
 /// The shards that `plan` would make, when they are already there and whole; `None` when they are to be made.
 ///
@@ -69,32 +66,7 @@ fn difference(plan: &Plan, found: &Shards) -> Option<String> {
 
 /// What is wrong with the first damaged object that `found` names, if any is. All of them are read.
 fn damage(found: &Shards) -> Result<Option<String>, Error> {
-    let fetch = Fetch::shared(&found.place, found.objects(), Ahead::default()).map_err(crate::error::no_thread)?;
-    let first: Mutex<Option<(u64, Error)>> = Mutex::new(None);
-    let lock = || first.lock().unwrap_or_else(PoisonError::into_inner);
-    std::thread::scope(|scope| {
-        for _ in 0..rayon::current_num_threads() {
-            scope.spawn(|| {
-                // What comes before the first damage has been taken by then, so that always the same one is told.
-                while lock().is_none() {
-                    let Some(fetched) = fetch.next() else { return };
-                    let number = fetched.number;
-                    let checked = fetched.checked(&found.place, &found.name).map_err(Error::from);
-                    if let Err(error) = interrupt::check().map_err(Error::from).and(checked) {
-                        let mut first = lock();
-                        if first.as_ref().is_none_or(|(before, _)| number < *before) {
-                            *first = Some((number, error));
-                        }
-                    }
-                }
-            });
-        }
-    });
-    match first.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        None => Ok(None),
-        Some((_, Error::Stored(damage @ (manifests::Error::Missing { .. } | manifests::Error::Corrupt { .. })))) => {
-            Ok(Some(damage.to_string()))
-        }
-        Some((_, other)) => Err(other),
-    }
+    let progress = Console::silent().progress("", None, "");
+    let checked = verify::check(found, rayon::current_num_threads(), &progress)?;
+    Ok(checked.problems.first().map(ToString::to_string))
 }

@@ -29,23 +29,11 @@ const NAMED_MAX: usize = 20;
 pub fn run(plan: &VerifyPlan, console: &Console) -> Result<VerifyReport, Error> {
     let start = Instant::now();
     let shards = &plan.shards;
-    let mut there = HashMap::new();
-    for generation in generations(&shards.place)? {
-        let found = shards.place.join(&generation)?.list()?;
-        there.extend(found.into_iter().map(|(name, size)| (format!("{generation}/{name}"), size)));
-    }
-    let packed: Vec<Packed> = [&shards.batches, &shards.holdout_batches]
-        .into_iter()
-        .flat_map(|batches| Packed::all(batches, &there))
-        .collect();
     let total = shards.objects().map(|batch| batch.bytes).sum::<u64>();
     let progress = console.progress("verifying", Some(total), "bytes");
-    let numbers = packed.iter().enumerate().map(|(number, object)| (object.key.clone(), number)).collect();
-    let check = Check { shards, packed: &packed, numbers, progress: &progress, state: Mutex::default() };
-    let outcome = check.all(plan.threads);
+    let checked = check(shards, plan.threads, &progress);
     progress.finish();
-    outcome?;
-    let State { problems, bytes, .. } = check.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let Checked { problems, mut there, bytes } = checked?;
     let mut objects = 0;
     for batch in shards.objects().filter(|batch| batch.offset.unwrap_or(0) == 0) {
         objects += 1;
@@ -53,12 +41,10 @@ pub fn run(plan: &VerifyPlan, console: &Console) -> Result<VerifyReport, Error> 
     }
     let mut foreign: Vec<String> = there.into_keys().map(|key| shards.place.show(&key)).collect();
     foreign.sort_unstable();
-    let mut problems: Vec<(u64, Problem)> = problems.into_values().collect();
-    problems.sort_unstable_by_key(|(number, _)| *number);
-    let of = |missing: bool| {
-        found(problems.iter().filter(|(_, problem)| problem.missing == missing).map(|(_, p)| p.text.clone()).collect())
-    };
-    let (missing, damaged, foreign) = (of(true), of(false), found(foreign));
+    let (missing, damaged): (Vec<_>, Vec<_>) = problems.into_iter().partition(|problem| problem.missing);
+    let missing = found(missing.into_iter().map(|problem| problem.place).collect());
+    let damaged = found(damaged.into_iter().map(|problem| problem.to_string()).collect());
+    let foreign = found(foreign);
     let report = VerifyReport {
         tool: TOOL.to_owned(),
         manifest: shards.name.clone(),
@@ -103,6 +89,37 @@ fn summarise(report: &VerifyReport, console: &Console) {
     ));
 }
 
+/// What was found.
+pub(crate) struct Checked {
+    /// What is wrong, in the order of the manifest.
+    pub(crate) problems: Vec<Problem>,
+    /// Keys and sizes of what is in the generations of the place.
+    there: HashMap<String, u64>,
+    /// Bytes that were read.
+    bytes: u64,
+}
+
+/// Reads everything that `shards` names.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn check(shards: &Shards, threads: usize, progress: &Progress) -> Result<Checked, Error> {
+    let mut there = HashMap::new();
+    for generation in generations(&shards.place)? {
+        let found = shards.place.join(&generation)?.list()?;
+        there.extend(found.into_iter().map(|(name, size)| (format!("{generation}/{name}"), size)));
+    }
+    let sets = [&shards.batches, &shards.holdout_batches];
+    let packed: Vec<Packed> = sets.into_iter().flat_map(|batches| Packed::all(batches, &there)).collect();
+    let numbers = packed.iter().enumerate().map(|(number, object)| (object.key.clone(), number)).collect();
+    let check = Check { shards, packed: &packed, numbers, progress, state: Mutex::default() };
+    check.all(threads)?;
+    let State { problems, bytes, .. } = check.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut problems: Vec<(u64, Problem)> = problems.into_values().collect();
+    problems.sort_unstable_by_key(|(number, _)| *number);
+    Ok(Checked { problems: problems.into_iter().map(|(_, problem)| problem).collect(), there, bytes })
+}
+
 /// An object with several mini-batches.
 struct Packed {
     key: String,
@@ -142,9 +159,16 @@ impl Packed {
 }
 
 /// What is wrong with an object.
-struct Problem {
+pub(crate) struct Problem {
     missing: bool,
-    text: String,
+    place: String,
+    what: String,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.place, self.what)
+    }
 }
 
 #[derive(Default)]
@@ -215,9 +239,12 @@ impl Check<'_> {
             }
             // It has been told with the mini-batches.
             Err(_) if is_footer => {}
-            Err(manifests::Error::Missing { place, .. }) => problem = Some(Problem { missing: true, text: place }),
-            Err(damaged @ manifests::Error::Corrupt { .. }) => {
-                problem = Some(Problem { missing: false, text: damaged.to_string() });
+            Err(manifests::Error::Missing { place, .. }) => {
+                let what = format!("missing, though `{}` names it", self.shards.name);
+                problem = Some(Problem { missing: true, place, what });
+            }
+            Err(manifests::Error::Corrupt { place, problem: what }) => {
+                problem = Some(Problem { missing: false, place, what });
             }
             Err(other) => return Err(other.into()),
         }
@@ -233,7 +260,7 @@ impl Check<'_> {
     }
 
     fn damaged(&self, key: &str, problem: &str) -> Problem {
-        Problem { missing: false, text: format!("{}: {problem}", self.shards.place.show(key)) }
+        Problem { missing: false, place: self.shards.place.show(key), what: problem.to_owned() }
     }
 
     fn rows(&self, batch: &Batch, bytes: &Bytes) -> Result<(), Problem> {

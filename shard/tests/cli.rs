@@ -6,6 +6,7 @@
 mod click_support;
 mod clicks;
 mod support;
+mod verifying;
 
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
@@ -262,18 +263,21 @@ fn the_examples_of_the_help_work() {
     assert!(help.starts_with("Shuffle a prepared dataset into mini-batches, with a manifest for `train`\n"), "{help}");
     assert!(help.contains(schemas::exit::EXIT_CODES_HELP), "{help}");
     let examples: Vec<&str> = help.lines().filter_map(|line| line.strip_prefix("  shard ")).collect();
-    assert_eq!(examples.len(), 3, "{help}");
+    let (examples, verify) = examples.split_at(4);
+    assert_eq!(verify, ["verify ml20m.json"], "{help}");
     let folder = folder_with(Spec { name: "ml20m", ..SMALL });
     let data = folder.path().join("data");
-    for (example, manifest) in examples.into_iter().zip(["ml20m.json", "ml20m.json", "data/ml20m/ml20m.json"]) {
+    let manifests = ["ml20m.json", "ml20m.json", "data/ml20m/ml20m.json", "ml20m.json"];
+    for (example, manifest) in examples.iter().zip(manifests) {
         let typed = example.replace("/data/", &format!("{}/", data.display()));
         let report = done(folder.path(), &typed.split(' ').collect::<Vec<_>>());
         assert!(!report.unchanged, "{example}");
         let made = shards(folder.path(), manifest);
         assert_eq!(rows(&made.place, &all(&made.batches)).concat().len(), 1003, "{example}");
+        assert_eq!(made.manifest.shuffle.seed, if example.contains("--seed 3") { 3 } else { 8 });
     }
     assert_eq!(shards(folder.path(), "data/ml20m/ml20m.json").manifest.base, ".");
-    assert_eq!(shards(folder.path(), "ml20m.json").manifest.shuffle.seed, 3);
+    assert!(shard(folder.path(), &verify[0].split(' ').collect::<Vec<_>>()).status.success());
 }
 
 #[test]
@@ -381,6 +385,13 @@ fn wrong_usage_is_told() {
 }
 
 /// Changes the descriptor of the dataset in `folder`.
+fn edit_manifest(folder: &Path, change: impl Fn(&mut Value)) {
+    let path = folder.join("ml.json");
+    let mut manifest = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    change(&mut manifest);
+    std::fs::write(path, manifest.to_string()).unwrap();
+}
+
 fn edit(folder: &Path, change: impl Fn(&mut Value)) {
     let path = folder.join("prepared/ml/dataset.json");
     let mut descriptor = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
@@ -540,6 +551,7 @@ fn completions_name_every_flag() {
         "--batch",
         "--out",
         "--manifest",
+        "--rows-per-object",
         "--seed",
         "--replace",
         "--threads",
