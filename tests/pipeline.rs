@@ -10,6 +10,7 @@ use manifests::load;
 use manifests::place::Place;
 use reporting::Console;
 use schemas::dataset::{BaselineRmse, Layout, Object};
+use schemas::manifest::Batch;
 use schemas::report::{PrepReport, ShardReport, TrainReport, Trained};
 use serde_json::{Value, json};
 
@@ -122,6 +123,29 @@ fn a_raw_file_becomes_a_model_that_beats_user_and_movie_effects() {
     assert!(again.prepared.unchanged && again.sharded.unchanged && again.trained.unchanged);
 }
 
+/// How mini-batches are stored does not matter for what is learnt: each as an object, packed, listed, and with an index.
+#[test]
+fn packed_and_unpacked_batches_make_the_same_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let raw = generated(folder.path());
+    let root = folder.path().display();
+    prepare(&format!("movielens {} --holdout 0.1 --name set -o {root}/prepared", raw.display()));
+    for batch in [500, 15] {
+        let runs = ["", "--rows-per-object 2000", "--rows-per-object 999999999"].map(|packing| {
+            let name = format!("{batch}-{}", packing.len());
+            let out = format!("-o {root}/{name} --manifest {root}/{name}.json");
+            let sharded = shard(&format!("{root}/prepared --batch {batch} {packing} {out}"));
+            validate("manifest", &json_of(&folder.path().join(format!("{name}.json"))));
+            let settings = "--biases --step-batches 4 --max-epochs 2 --workers 3";
+            let trained = train(&format!("--manifest {root}/{name}.json -o {root}/run-{name} {settings}"));
+            assert!(shard(&format!("{root}/prepared --batch {batch} {packing} {out}")).unchanged);
+            (sharded.batches, trained.model_digest, trained.history_digest)
+        });
+        assert_eq!(runs[0].0 > 1000, batch == 15, "more than are listed one by one");
+        assert!(runs.iter().all(|run| *run == runs[0]), "{runs:?}");
+    }
+}
+
 /// A validator that accepts everything would make the test above worthless.
 #[test]
 fn the_schemas_refuse_what_is_wrong() {
@@ -160,11 +184,11 @@ fn the_same_ratings_make_the_same_bits_in_another_folder_with_other_threads() {
 }
 
 /// The cells of all rows of `objects`, a row as its bits, sorted.
-fn cells(place: &Place, layout: &Layout, objects: &[Object]) -> Vec<Vec<u32>> {
+fn cells(place: &Place, layout: &Layout, objects: impl IntoIterator<Item = Batch>) -> Vec<Vec<u32>> {
     let form = Form::of(layout).unwrap();
     let (mut all, mut rows) = (Vec::new(), ClickRows::default());
     for object in objects {
-        decode(form, load::object(place, object, "test").unwrap(), &mut rows).unwrap();
+        decode(form, load::batch(place, &object, "test").unwrap(), &mut rows).unwrap();
         let label = |row: usize| rows.labels.get(row).map(|label| label.to_bits());
         all.extend((0..rows.len).map(|row| {
             let numbers = rows.numbers.iter().map(|column| column[row].to_bits());
@@ -211,8 +235,11 @@ fn a_click_log_becomes_mini_batches_with_every_value_in_place_and_a_model() {
         let dataset = load::dataset(&Place::parse(one.join("prepared").to_str().unwrap()).unwrap()).unwrap();
         let shards = load::shards(one.join("set.json").to_str().unwrap()).unwrap();
         let (from, to) = (&dataset.descriptor, &shards.manifest);
-        for (parts, batches) in [(&from.parts, &to.batches), (&from.holdout_parts, &to.holdout_batches)] {
-            assert!(cells(&dataset.place, &from.layout, parts) == cells(&shards.place, &to.layout, batches));
+        let whole = |parts: &[Object]| parts.iter().cloned().map(Batch::from).collect::<Vec<_>>();
+        for (parts, batches) in [(&from.parts, &shards.batches), (&from.holdout_parts, &shards.holdout_batches)] {
+            assert!(
+                cells(&dataset.place, &from.layout, whole(parts)) == cells(&shards.place, &to.layout, batches.iter())
+            );
         }
         let scales = |layout: &Layout| layout.tables().into_iter().map(|(_, t)| t.digest.clone()).collect::<Vec<_>>();
         assert_eq!(scales(&from.layout), scales(&to.layout));

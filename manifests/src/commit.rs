@@ -3,9 +3,14 @@
 //! Objects are written under a *generation*, a folder named after what determines the content (`gen-` and 12 hexadecimal
 //! digits). The descriptor or manifest that names them is written last; without it there is no dataset. So a reader never
 //! sees old and new objects mixed, also not while `--replace` runs, and a killed writer leaves nothing that looks whole.
-//! A writer that fails or is interrupted takes its generation away, unless the descriptor that is there names it: two writers of
-//! the same content share a generation, and what one has committed the other must not remove. After a commit the generations
-//! that the new descriptor does not name are taken away too.
+//! A writer that fails or is interrupted takes its generation away from local disks, unless the descriptor that is there names
+//! it: two writers of the same content share a generation, and what one has committed the other must not remove. In a remote
+//! place the generation stays: the next writer of the same content finds it, also that of a writer that was killed, and sends only
+//! what is not there yet. A writer that lost against one of other content takes its generation away everywhere. After a commit
+//! the generations that the new descriptor does not name are taken away too.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use schemas::dataset::{Digest, Object};
@@ -13,6 +18,8 @@ use schemas::dataset::{Digest, Object};
 use crate::Error;
 use crate::digest::digest;
 use crate::place::Place;
+use crate::uploads::Uploads;
+pub use crate::uploads::{Limits, Sent};
 
 /// Objects of one generation, written but not yet visible.
 #[derive(Debug)]
@@ -20,7 +27,21 @@ pub struct Staging {
     place: Place,
     generation: String,
     index: (Place, String),
-    committed: bool,
+    limits: Limits,
+    /// Made when the first object comes, because it looks at what is there.
+    uploads: OnceLock<Uploads>,
+    starting: Mutex<()>,
+    ending: Ending,
+}
+
+/// What is to become of the generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// It is of use for another attempt.
+    Unfinished,
+    /// Something else is in its place.
+    Refused,
+    Committed,
 }
 
 impl Staging {
@@ -28,41 +49,73 @@ impl Staging {
     /// of `index`.
     #[must_use]
     pub fn new(place: &Place, index: &Place, key: &str, identity: &Digest) -> Self {
-        let index = (index.clone(), key.to_owned());
-        Self { place: place.clone(), generation: generation(identity), index, committed: false }
+        Self::with_limits(place, index, key, identity, Limits::default())
     }
 
-    /// Writes the object `name` of this generation, which holds `rows` rows.
+    /// As [`Staging::new`], with other limits on what is on its way at once. Local places are written to by the threads that call
+    /// [`Staging::put`].
+    #[must_use]
+    pub fn with_limits(place: &Place, index: &Place, key: &str, identity: &Digest, limits: Limits) -> Self {
+        Self {
+            place: place.clone(),
+            generation: generation(identity),
+            index: (index.clone(), key.to_owned()),
+            limits,
+            uploads: OnceLock::new(),
+            starting: Mutex::default(),
+            ending: Ending::Unfinished,
+        }
+    }
+
+    /// The key of the object `name` of this generation.
+    #[must_use]
+    pub fn key(&self, name: &str) -> String {
+        format!("{}/{name}", self.generation)
+    }
+
+    /// Writes the object `name` of this generation, which holds `rows` rows; to a remote place, later, while the caller goes on.
     ///
     /// # Errors
-    /// As [`Place::put`].
+    /// As [`Place::put`], for this object or one that was given before.
     pub fn put(&self, name: &str, bytes: impl Into<Bytes>, rows: u64) -> Result<Object, Error> {
         let bytes = bytes.into();
-        let object = Object {
-            key: format!("{}/{name}", self.generation),
-            rows,
-            bytes: bytes.len() as u64,
-            digest: digest(&bytes),
-        };
-        self.place.put(&object.key, bytes)?;
+        let object = Object { key: self.key(name), rows, bytes: bytes.len() as u64, digest: digest(&bytes) };
+        self.uploads()?.put(object.key.clone(), bytes, object.digest.clone())?;
         Ok(object)
     }
 
-    /// Makes the generation visible by writing `bytes`, which name its objects, as its index.
+    fn uploads(&self) -> Result<&Uploads, Error> {
+        if let Some(uploads) = self.uploads.get() {
+            return Ok(uploads);
+        }
+        let _one_at_a_time = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.uploads.get().is_none() {
+            let before = self.place.join(&self.generation)?.list()?;
+            let before: HashMap<_, _> = before.into_iter().map(|(name, size)| (self.key(&name), size)).collect();
+            let _ = self.uploads.set(Uploads::new(&self.place, before, self.limits));
+        }
+        Ok(self.uploads.get().expect("it was just set"))
+    }
+
+    /// Makes the generation visible by writing `bytes`, which name its objects, as its index, once all of them have arrived.
     ///
     /// # Errors
     /// [`Error::Conflict`] when the index exists and `replace` is not set; else as [`Place::put`]. Nothing is then visible.
-    pub fn commit(mut self, bytes: Vec<u8>, replace: bool) -> Result<(), Error> {
+    pub fn commit(mut self, bytes: Vec<u8>, replace: bool) -> Result<Sent, Error> {
+        let sent = self.uploads.get().map_or(Ok(Sent::default()), Uploads::finish)?;
         let (index, key) = &self.index;
         if replace {
             index.put(key, bytes)?;
-        } else {
-            index.create(key, bytes)?;
+        } else if let Err(error) = index.create(key, bytes) {
+            if matches!(error, Error::Conflict { .. }) {
+                self.ending = Ending::Refused;
+            }
+            return Err(error);
         }
-        self.committed = true;
+        self.ending = Ending::Committed;
         // The dataset is whole from here on; a leftover that cannot be removed now is removed by the next commit.
         let _ = self.sweep();
-        Ok(())
+        Ok(sent)
     }
 
     fn sweep(&self) -> Result<(), Error> {
@@ -87,7 +140,10 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        if !self.committed && !self.is_visible() {
+        // First, so that nothing arrives any more.
+        drop(self.uploads.take());
+        let useless = self.place.is_local() || self.ending == Ending::Refused;
+        if self.ending != Ending::Committed && useless && !self.is_visible() {
             // The failure that led here is what the user must see; what cannot be removed now is removed by the next commit.
             let _ = self.place.join(&self.generation).and_then(|generation| generation.clear());
         }
@@ -114,60 +170,4 @@ fn is_generation(folder: &str) -> bool {
     folder.strip_prefix("gen-").is_some_and(|hex| hex.len() == 12 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use object_store::memory::InMemory;
-    use std::sync::Arc;
-
-    #[test]
-    fn replacing_swaps_generations_and_failing_leaves_the_old_one() {
-        let place = Place::in_store(Arc::new(InMemory::new()), "d");
-        let first = Staging::new(&place, &place, "index.json", &digest(b"first"));
-        let old = first.put("part", &b"old"[..], 1).unwrap();
-        first.commit(b"1".to_vec(), false).unwrap();
-
-        let refused = Staging::new(&place, &place, "index.json", &digest(b"second"));
-        let new = refused.put("part", &b"new"[..], 1).unwrap();
-        assert!(matches!(refused.commit(b"2".to_vec(), false), Err(Error::Conflict { .. })));
-        assert_eq!(place.get(&old.key).unwrap(), &b"old"[..]);
-        assert_eq!(place.size(&new.key).unwrap(), None, "a refused generation is taken away");
-
-        place.put("gen-notours/x", &b""[..]).unwrap();
-        let second = Staging::new(&place, &place, "index.json", &digest(b"second"));
-        second.put("part", &b"new"[..], 1).unwrap();
-        second.commit(b"2".to_vec(), true).unwrap();
-        assert_eq!(place.get(&new.key).unwrap(), &b"new"[..]);
-        assert_eq!(place.size(&old.key).unwrap(), None, "a replaced generation is taken away");
-        assert_eq!(place.size("gen-notours/x").unwrap(), Some(0), "other people's folders stay");
-        assert_eq!(place.get("index.json").unwrap(), &b"2"[..]);
-    }
-
-    #[test]
-    fn a_commit_sweeps_up_what_a_killed_writer_of_the_same_left() {
-        let folder = tempfile::tempdir().unwrap();
-        let place = Place::parse(folder.path().to_str().unwrap()).unwrap();
-        let staging = Staging::new(&place, &place, "index.json", &digest(b"same"));
-        let part = staging.put("part", &b"x"[..], 1).unwrap();
-        let left = folder.path().join(format!("{}#1", part.key));
-        std::fs::write(&left, "half").unwrap();
-        staging.commit(b"1".to_vec(), false).unwrap();
-        assert!(!left.exists());
-        assert_eq!(place.get(&part.key).unwrap(), &b"x"[..]);
-        assert_eq!(generations(&place).unwrap(), [generation(&digest(b"same"))]);
-    }
-
-    #[test]
-    fn of_two_writers_of_the_same_the_loser_leaves_the_winner_whole() {
-        let place = Place::in_store(Arc::new(InMemory::new()), "d");
-        let writer = || Staging::new(&place, &place, "index.json", &digest(b"same"));
-        let (first, second, interrupted) = (writer(), writer(), writer());
-        let part = first.put("part", &b"x"[..], 1).unwrap();
-        second.put("part", &b"x"[..], 1).unwrap();
-        let index = format!("{{\"key\": \"{}\"}}", part.key).into_bytes();
-        first.commit(index.clone(), false).unwrap();
-        assert!(matches!(second.commit(index, false), Err(Error::Conflict { .. })));
-        drop(interrupted);
-        assert_eq!(place.get(&part.key).unwrap(), &b"x"[..]);
-    }
-}
+mod tests;

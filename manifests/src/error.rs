@@ -159,6 +159,29 @@ impl Error {
         Self::Storage { place, action, source: Box::new(error) }
     }
 
+    /// The same failure once more, for another one who has to be told. The storage's words become one text.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::BadPlace { text, problem } => Self::BadPlace { text: text.clone(), problem: problem.clone() },
+            Self::NotFound { place } => Self::NotFound { place: place.clone() },
+            Self::Missing { place, named_by } => Self::Missing { place: place.clone(), named_by: named_by.clone() },
+            Self::Conflict { place } => Self::Conflict { place: place.clone() },
+            Self::Denied { place } => Self::Denied { place: place.clone() },
+            Self::Full { place } => Self::Full { place: place.clone() },
+            Self::Storage { place, action, source } => {
+                let causes = std::iter::successors(source.source(), |cause| cause.source());
+                let words = causes.fold(source.to_string(), |text, cause| format!("{text}: {cause}"));
+                Self::Storage { place: place.clone(), action, source: words.into() }
+            }
+            Self::Invalid { place, problem, fix } => {
+                Self::Invalid { place: place.clone(), problem: problem.clone(), fix: fix.clone() }
+            }
+            Self::Corrupt { place, problem } => Self::Corrupt { place: place.clone(), problem: problem.clone() },
+            Self::Stream { place, problem } => Self::Stream { place: place.clone(), problem: problem.clone() },
+            Self::Changed { place } => Self::Changed { place: place.clone() },
+        }
+    }
+
     /// The same failure, told as a dangling reference when it is that something was not found.
     #[must_use]
     pub fn named_by(self, named_by: &str) -> Self {

@@ -3,6 +3,9 @@
 //! * [`place`]: a path or URL as an object store, with blocking calls. The storage port is [`object_store::ObjectStore`].
 //! * [`digest`]: content identity.
 //! * [`commit`]: how a tool's output appears whole or not at all.
+//! * [`batches`]: the mini-batches of a manifest, by number. [`index`]: many of them as one Parquet object beside it.
+//! * [`packed`]: several mini-batches in one object, and how they are written.
+//! * [`fetch`]: objects in order, several under way at once.
 //! * [`load`]: descriptors and manifests, read and checked.
 //! * [`ratings`]: rows of ratings to and from Parquet.
 //! * [`clicks`]: rows of click logs to and from Parquet.
@@ -13,17 +16,23 @@
 //!
 //! There is no knowledge here of how rows are prepared, shuffled or trained on.
 
+pub mod batches;
 pub mod clicks;
 pub mod commit;
 pub mod digest;
 pub mod disk;
 mod error;
+pub mod fetch;
+mod gated;
 pub mod id_map;
+pub mod index;
 pub mod load;
+pub mod packed;
 mod pairs;
 pub mod place;
 pub mod ratings;
 pub mod scales;
 pub mod stream;
+mod uploads;
 
 pub use error::Error;

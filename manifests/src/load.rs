@@ -7,12 +7,14 @@ use serde::de::DeserializeOwned;
 
 use schemas::clicks::{N_CATEGORICAL, N_NUMERIC, NumericColumn, Sparse};
 use schemas::dataset::{self, Descriptor, Digest, Layout, Object, Ratings};
-use schemas::manifest::{self, Manifest};
+use schemas::manifest::{self, Batch, Listing, Manifest};
 use schemas::preparation::{self, Preparation};
 use schemas::report::{self, TrainReport};
 
 use crate::Error;
+use crate::batches::{Batches, Builder, check_key};
 use crate::digest::digest;
+use crate::index;
 use crate::place::Place;
 
 /// A dataset's descriptor with its digest and the place its keys are relative to.
@@ -20,7 +22,7 @@ use crate::place::Place;
 pub struct Dataset {
     /// The descriptor.
     pub descriptor: Descriptor,
-    /// Digest of its bytes.
+    /// Its [`dataset_digest`].
     pub digest: Digest,
     /// Where its objects lie.
     pub place: Place,
@@ -29,14 +31,43 @@ pub struct Dataset {
 /// A manifest with its digest and the place its keys are relative to.
 #[derive(Clone, Debug)]
 pub struct Shards {
-    /// The manifest.
+    /// The manifest, without its lists of mini-batches: an index keeps its object, a list is empty.
     pub manifest: Manifest,
+    /// Mini-batches of training rows.
+    pub batches: Batches,
+    /// Mini-batches of held-out rows.
+    pub holdout_batches: Batches,
     /// Digest of its bytes.
     pub digest: Digest,
     /// Where its objects lie.
     pub place: Place,
     /// What the manifest is called in messages.
     pub name: String,
+}
+
+impl Shards {
+    /// Everything the manifest names, in the order of its first use; of an object with several mini-batches, these.
+    pub fn objects(&self) -> impl Iterator<Item = Batch> + Send + use<> {
+        let m = &self.manifest;
+        let indices = [&m.batches, &m.holdout_batches].into_iter().filter_map(|listing| match listing {
+            Listing::Index(object) => Some(object),
+            Listing::Each(_) => None,
+        });
+        let tables = m.layout.tables().into_iter().map(|(_, table)| table);
+        let others: Vec<Batch> = indices.chain(tables).cloned().map(Batch::from).collect();
+        others.into_iter().chain(self.batches.iter()).chain(self.holdout_batches.iter())
+    }
+}
+
+/// Identity of a dataset, however its rows are stored: the digest of its descriptor with `parts` and `holdout_parts` empty, as
+/// JSON without white space.
+///
+/// # Panics
+/// Never: a descriptor is JSON.
+#[must_use]
+pub fn dataset_digest(descriptor: &Descriptor) -> Digest {
+    let without = Descriptor { parts: Vec::new(), holdout_parts: Vec::new(), ..descriptor.clone() };
+    digest(&serde_json::to_vec(&without).expect("a descriptor is JSON"))
 }
 
 /// The dataset at `place`.
@@ -49,7 +80,8 @@ pub fn dataset(place: &Place) -> Result<Dataset, Error> {
     let name = place.show(key);
     let descriptor: Descriptor = parse(&name, &bytes, dataset::FORMAT, dataset::VERSION, "prep")?;
     check_descriptor(&descriptor).map_err(|problem| invalid(&name, problem, "prep"))?;
-    Ok(Dataset { descriptor, digest: digest(&bytes), place: place.clone() })
+    let digest = dataset_digest(&descriptor);
+    Ok(Dataset { descriptor, digest, place: place.clone() })
 }
 
 /// The place of the dataset that `text` names: its folder, or its descriptor.
@@ -86,10 +118,37 @@ pub fn shards(path: &str) -> Result<Shards, Error> {
     let (folder, key) = Place::parse_file(path)?;
     let bytes = folder.get(&key)?;
     let name = folder.show(&key);
-    let manifest: Manifest = parse(&name, &bytes, manifest::FORMAT, manifest::VERSION, "shard")?;
-    check_manifest(&manifest).map_err(|problem| invalid(&name, problem, "shard"))?;
+    let mut manifest: Manifest = parse(&name, &bytes, manifest::FORMAT, manifest::VERSION, "shard")?;
+    let digest = digest(&bytes);
+    drop(bytes);
     let place = folder.join(&manifest.base)?;
-    Ok(Shards { manifest, digest: digest(&bytes), place, name })
+    let batches = listed(&place, &name, &mut manifest.batches)?;
+    let holdout_batches = listed(&place, &name, &mut manifest.holdout_batches)?;
+    let found = Shards { manifest, batches, holdout_batches, digest, place, name };
+    check_manifest(&found).map_err(|problem| invalid(&found.name, problem, "shard"))?;
+    Ok(found)
+}
+
+/// The mini-batches that `listing` lists. A list is emptied, because the table has what it says.
+fn listed(place: &Place, name: &str, listing: &mut Listing) -> Result<Batches, Error> {
+    match listing {
+        Listing::Each(list) => {
+            let list = std::mem::take(list);
+            let mut table = Builder::for_about(list.len());
+            let table = list.iter().try_for_each(|batch| table.push_batch(batch)).and_then(|()| table.finish());
+            table.map_err(|problem| invalid(name, problem, "shard"))
+        }
+        Listing::Index(index) => {
+            check_object(index).map_err(|problem| invalid(name, problem, "shard"))?;
+            let table = index::decode(object(place, index, name)?);
+            let table = table.map_err(|problem| invalid(&place.show(&index.key), problem, "shard"))?;
+            if table.len() as u64 != index.rows {
+                let problem = format!("it lists {} mini-batches, `{name}` says {}", table.len(), index.rows);
+                return Err(invalid(&place.show(&index.key), problem, "shard"));
+            }
+            Ok(table)
+        }
+    }
 }
 
 /// The report of the run at `place`, in the object `key`.
@@ -118,26 +177,78 @@ pub fn preparation(place: &Place) -> Result<Preparation, Error> {
 /// # Errors
 /// [`Error::Missing`], [`Error::Corrupt`], or another failure to read.
 pub fn object(place: &Place, object: &Object, named_by: &str) -> Result<bytes::Bytes, Error> {
-    let bytes = place.get(&object.key).map_err(|e| e.named_by(named_by))?;
-    checked(|| place.show(&object.key), object, bytes, named_by)
+    batch(place, &Batch::from(object.clone()), named_by)
 }
 
-/// `bytes` that `shown` names, checked against the size and digest of `object`, which `named_by` records.
+/// The bytes of `batch`, checked against the size and digest that `named_by` records.
+///
+/// # Errors
+/// As [`object`].
+pub fn batch(place: &Place, batch: &Batch, named_by: &str) -> Result<bytes::Bytes, Error> {
+    checked(place, batch, futures::executor::block_on(place.fetch(&batch.key, range(batch))), named_by)
+}
+
+/// Which bytes of its object `batch` is, when it is not all of them.
+pub(crate) fn range(batch: &Batch) -> Option<std::ops::Range<u64>> {
+    batch.offset.map(|start| start..start.saturating_add(batch.bytes))
+}
+
+/// What was `found` where `batch` should be, when it is that.
 pub(crate) fn checked(
+    place: &Place,
+    batch: &Batch,
+    found: Result<bytes::Bytes, Error>,
+    named_by: &str,
+) -> Result<bytes::Bytes, Error> {
+    let corrupt = |problem| Error::Corrupt { place: place.show(&batch.key), problem };
+    let bytes = match (found, range(batch)) {
+        (Err(failure @ Error::Storage { .. }), Some(range)) => match place.size(&batch.key)? {
+            // How a store refuses a range that is not there is its own affair.
+            Some(size) if size < range.end => {
+                return Err(corrupt(format!("it has {size} bytes, `{named_by}` says {} or more", range.end)));
+            }
+            _ => return Err(failure),
+        },
+        (found, _) => found.map_err(|e| e.named_by(named_by))?,
+    };
+    let which = range(batch).map_or(String::new(), |range| format!(", of bytes {} to {},", range.start, range.end));
+    if bytes.len() as u64 != batch.bytes {
+        return Err(corrupt(match range(batch) {
+            None => format!("it has {} bytes, `{named_by}` says {}", bytes.len(), batch.bytes),
+            Some(range) => {
+                let size = range.start + bytes.len() as u64;
+                format!("it has {size} bytes, `{named_by}` says {} or more", range.end)
+            }
+        }));
+    }
+    let found = digest(&bytes);
+    if found != batch.digest {
+        return Err(corrupt(format!("its digest{which} is {found}, `{named_by}` says {}", batch.digest)));
+    }
+    Ok(bytes)
+}
+
+/// `bytes` that `shown` names, when they are `object`, which `named_by` records.
+///
+/// # Errors
+/// [`Error::Corrupt`].
+pub(crate) fn equal(
     shown: impl Fn() -> String,
     object: &Object,
     bytes: bytes::Bytes,
     named_by: &str,
 ) -> Result<bytes::Bytes, Error> {
-    let corrupt = |problem| Error::Corrupt { place: shown(), problem };
-    if bytes.len() as u64 != object.bytes {
-        return Err(corrupt(format!("it has {} bytes, `{named_by}` says {}", bytes.len(), object.bytes)));
-    }
     let found = digest(&bytes);
-    if found != object.digest {
-        return Err(corrupt(format!("its digest is {found}, `{named_by}` says {}", object.digest)));
+    if bytes.len() as u64 == object.bytes && found == object.digest {
+        return Ok(bytes);
     }
-    Ok(bytes)
+    let problem = format!(
+        "it has {} bytes and the digest {found}, `{named_by}` says {} and {}",
+        bytes.len(),
+        object.bytes,
+        object.digest
+    );
+    Err(Error::Corrupt { place: shown(), problem })
 }
 
 /// The descriptor `bytes` of a dataset that comes through a pipe, which has no parts.
@@ -199,16 +310,19 @@ fn check_content(d: &Descriptor) -> Result<(), String> {
     check_layout(&d.layout)
 }
 
-fn check_manifest(m: &Manifest) -> Result<(), String> {
-    check_objects("batches", &m.batches, m.rows)?;
-    check_objects("holdout_batches", &m.holdout_batches, m.holdout_rows)?;
+fn check_manifest(shards: &Shards) -> Result<(), String> {
+    let m = &shards.manifest;
+    let sets = [("batches", &shards.batches, m.rows), ("holdout_batches", &shards.holdout_batches, m.holdout_rows)];
+    for (name, batches, rows) in sets {
+        if batches.rows() != u128::from(rows) {
+            return Err(format!("{name} have {} rows together, not {rows}", batches.rows()));
+        }
+    }
     if m.shuffle.batch_rows == 0 {
         return Err("shuffle.batch_rows is 0".to_owned());
     }
-    let sets = [("batches", &m.batches, m.rows), ("holdout_batches", &m.holdout_batches, m.holdout_rows)];
     for (name, batches, rows) in sets {
-        let sizes = batches.iter().map(|b| b.rows);
-        let (least, most) = (sizes.clone().min().unwrap_or(0), sizes.max().unwrap_or(0));
+        let (least, most) = batches.least_and_most_rows();
         if most > m.shuffle.batch_rows || most - least > 1 || (least == 0 && most > 0) {
             return Err(format!(
                 "{name} have {least} to {most} rows; sizes must differ by at most one and not pass shuffle.batch_rows, {}",
@@ -224,6 +338,9 @@ fn check_manifest(m: &Manifest) -> Result<(), String> {
             ));
         }
     }
+    if let Some(key) = shards.batches.shared_key(&shards.holdout_batches) {
+        return Err(format!("the key `{key}` is named twice"));
+    }
     check_name(&m.name)?;
     check_layout(&m.layout)
 }
@@ -237,11 +354,7 @@ fn check_objects(name: &str, objects: &[Object], rows: u64) -> Result<(), String
 }
 
 fn check_object(object: &Object) -> Result<(), String> {
-    let key = &object.key;
-    if key.is_empty() || key.starts_with('/') || key.split('/').any(|part| matches!(part, "" | "." | "..")) {
-        return Err(format!("the key `{key}` is not a plain relative path"));
-    }
-    Ok(())
+    check_key(&object.key)
 }
 
 fn check_name(name: &str) -> Result<(), String> {
@@ -306,161 +419,4 @@ fn check_names<'a>(what: &str, letter: char, count: usize, names: impl Iterator<
     Err(format!("the {what} columns are not {letter}1 to {letter}{count}"))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use schemas::exit::{ErrorKind, Explain};
-    use serde_json::{Value, json};
-
-    fn fixture(name: &str) -> Value {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/v1").join(name);
-        serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
-    }
-
-    /// Loads `value` from a file of its own.
-    fn load(name: &str, value: &Value) -> Result<(), Error> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(name);
-        std::fs::write(&path, value.to_string()).unwrap();
-        if name == "dataset.json" {
-            dataset(&Place::parse(folder.path().to_str().unwrap()).unwrap()).map(drop)
-        } else {
-            shards(path.to_str().unwrap()).map(drop)
-        }
-    }
-
-    #[test]
-    fn files_of_version_1_load() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/v1");
-        let found = dataset(&Place::parse(folder).unwrap()).unwrap();
-        assert_eq!((found.descriptor.rows.train, found.descriptor.parts.len()), (3, 2));
-        let Layout::Ratings(layout) = &found.descriptor.layout else { panic!("{:?}", found.descriptor.layout) };
-        assert_eq!((layout.n_users, layout.n_items, layout.mean), (2, 3, 3.5));
-
-        let found = shards(&format!("{folder}/manifest.json")).unwrap();
-        assert_eq!((found.manifest.rows, found.manifest.batches.len(), found.manifest.shuffle.seed), (3, 2, 8));
-        assert!(found.place.to_string().ends_with("fixtures/v1/shards/tiny"), "{}", found.place);
-        for name in ["dataset", "manifest"] {
-            let text = schemas::json_schemas().into_iter().find(|s| s.0 == format!("{name}.schema.json")).unwrap().1;
-            let schema = jsonschema::validator_for(&serde_json::from_str(&text).unwrap()).unwrap();
-            let problems: Vec<String> =
-                schema.iter_errors(&fixture(&format!("{name}.json"))).map(|e| e.to_string()).collect();
-            assert!(problems.is_empty(), "{name}: {problems:?}");
-        }
-    }
-
-    #[test]
-    fn click_logs_of_version_1_load() {
-        for kind in ["sparse", "dense"] {
-            let folder = format!("{}/fixtures/v1/{kind}", env!("CARGO_MANIFEST_DIR"));
-            let found = dataset(&Place::parse(&folder).unwrap()).unwrap().descriptor;
-            assert_eq!((found.layout.kind(), found.rows.train, found.rows.holdout), (kind, 34, 6));
-            let (labels, numeric) = match &found.layout {
-                Layout::Dense(dense) => (dense.labels, &dense.numeric),
-                Layout::Sparse(sparse) => (sparse.labels, &sparse.numeric),
-                Layout::Ratings(_) => panic!("{kind}"),
-            };
-            assert_eq!((labels.unwrap().train_positives, numeric[1].min, numeric[1].max), (12, Some(-2), Some(1303)));
-            let found = shards(&format!("{folder}/manifest.json")).unwrap().manifest;
-            assert_eq!(
-                (found.layout.kind(), found.batches.len(), found.layout.tables().len()),
-                (kind, 4, usize::from(kind == "sparse"))
-            );
-            for name in ["dataset", "manifest"] {
-                let text =
-                    schemas::json_schemas().into_iter().find(|s| s.0 == format!("{name}.schema.json")).unwrap().1;
-                let schema = jsonschema::validator_for(&serde_json::from_str(&text).unwrap()).unwrap();
-                let file = fixture(&format!("{kind}/{name}.json"));
-                let problems: Vec<String> = schema.iter_errors(&file).map(|e| e.to_string()).collect();
-                assert!(problems.is_empty(), "{kind} {name}: {problems:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn click_logs_that_break_a_rule_are_refused_with_the_rule() {
-        let table = [
-            ("sparse", "/layout/n_features", json!(64), "n_features is 64, not 13 + hash.buckets, 50"),
-            ("sparse", "/layout/hash/buckets", json!(0), "n_features is 63, not 13 + hash.buckets, 0"),
-            ("sparse", "/layout/hash/function", json!("md5"), "unknown variant `md5`"),
-            ("sparse", "/layout/numeric/3/name", json!("I5"), "the numeric columns are not I1 to I13"),
-            ("sparse", "/layout/categorical", json!([]), "the categorical columns are not C1 to C26"),
-            ("sparse", "/layout/scales/key", json!("../x"), "the key `../x` is not a plain relative path"),
-            ("dense", "/layout/numeric/0/sd", json!(-1.0), "I1 has the mean"),
-            ("dense", "/layout/numeric/0/min", json!(99), "I1 reaches from Some(99) to Some(15)"),
-            ("dense", "/layout/numeric/0/max", json!(null), "I1 reaches from Some(0) to None"),
-            ("dense", "/rows/filtered", json!(1), "rows.read is 40, not train + holdout + rejected + filtered"),
-        ];
-        for (kind, pointer, value, problem) in table {
-            let mut file = fixture(&format!("{kind}/dataset.json"));
-            match file.pointer_mut(pointer) {
-                Some(place) => *place = value,
-                None => drop(file["rows"].as_object_mut().unwrap().insert("filtered".to_owned(), value)),
-            }
-            let error = load("dataset.json", &file).unwrap_err();
-            assert!(error.to_string().contains(problem), "{kind} {pointer}: {error}");
-        }
-    }
-
-    #[test]
-    fn what_breaks_a_rule_is_refused_with_the_rule() {
-        let (d, m) = ("dataset.json", "manifest.json");
-        let table = [
-            (d, "/version", json!(2), "version 2 of gristmill.dataset is unknown; this build reads versions up to 1"),
-            (m, "/version", json!(2), "version 2 of gristmill.manifest is unknown; this build reads versions up to 1"),
-            (m, "/version", json!(0), "version 0 of gristmill.manifest is unknown"),
-            (d, "/format", json!("gristmill.manifest"), "its format is `gristmill.manifest`, not `gristmill.dataset`"),
-            (m, "/format", json!("other"), "its format is `other`, not `gristmill.manifest`"),
-            (m, "/batches/0", json!({}), "not a valid gristmill.manifest file: missing field `key`"),
-            (m, "", json!([1]), "not a gristmill.manifest file"),
-            (d, "/rows/train", json!(4), "parts have 3 rows together, not 4"),
-            (d, "/rows/read", json!(6), "rows.read is 6, not train + holdout + rejected + filtered"),
-            (d, "/parts/0/rows", json!(u64::MAX), "rows together, not 3"),
-            (m, "/rows", json!(4), "batches have 3 rows together, not 4"),
-            (m, "/holdout_rows", json!(0), "holdout_batches have 1 rows together, not 0"),
-            (m, "/shuffle/batch_rows", json!(1), "batches have 1 to 2 rows; sizes must differ by at most one"),
-            (m, "/shuffle/batch_rows", json!(3), "there are 2 batches; 3 rows make 1 of at most 3"),
-            (m, "/shuffle/batch_rows", json!(0), "shuffle.batch_rows is 0"),
-            (m, "/batches/0/key", json!("a/../b"), "the key `a/../b` is not a plain relative path"),
-            (d, "/parts/1/key", json!("../b"), "the key `../b` is not a plain relative path"),
-            (m, "/layout/users/key", json!("/b"), "the key `/b` is not a plain relative path"),
-            (d, "/layout/items/rows", json!(2), "the map of items has 2 rows, not 3"),
-            (d, "/layout/n_users", json!(0), "there are 0 users and 3 items"),
-            (m, "/layout/kind", json!("pixels"), "unknown variant `pixels`"),
-            (m, "/name", json!("a b"), "the name `a b` is not made of letters, digits, `-`, `_` and `.`"),
-        ];
-        for (name, pointer, value, problem) in table {
-            let mut file = fixture(name);
-            *file.pointer_mut(pointer).unwrap() = value;
-            let error = load(name, &file).unwrap_err();
-            assert!(error.to_string().contains(problem), "{name} {pointer}: {error}");
-            assert!(error.to_string().contains(name), "{error}");
-            assert_eq!(error.kind(), ErrorKind::Config, "{error}");
-            assert!(error.fix().is_some());
-        }
-        let mut uneven = fixture(m);
-        uneven["batches"][0]["rows"] = json!(3);
-        uneven["rows"] = json!(4);
-        uneven["shuffle"]["batch_rows"] = json!(3);
-        let error = load(m, &uneven).unwrap_err().to_string();
-        assert!(error.contains("batches have 1 to 3 rows; sizes must differ by at most one"), "{error}");
-    }
-
-    #[test]
-    fn objects_are_checked_against_size_and_digest() {
-        let place = Place::in_store(std::sync::Arc::new(object_store::memory::InMemory::new()), "p");
-        place.put("k", &b"right"[..]).unwrap();
-        let named = Object { key: "k".to_owned(), rows: 1, bytes: 5, digest: digest(b"right") };
-        assert_eq!(object(&place, &named, "m.json").unwrap(), &b"right"[..]);
-        place.put("k", &b"wrong"[..]).unwrap();
-        let error = object(&place, &named, "m.json").unwrap_err();
-        assert!(error.to_string().starts_with("p/k: its digest is xxh3-128:"), "{error}");
-        place.put("k", &b"short"[..3]).unwrap();
-        let error = object(&place, &named, "m.json").unwrap_err();
-        assert_eq!(error.to_string(), "p/k: it has 3 bytes, `m.json` says 5");
-        place.delete("k").unwrap();
-        let error = object(&place, &named, "m.json").unwrap_err();
-        assert_eq!(error.to_string(), "p/k: missing, though `m.json` names it");
-        assert_eq!(error.kind(), ErrorKind::Data);
-    }
-}
+mod tests;

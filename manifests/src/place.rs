@@ -4,7 +4,7 @@
 //! no async runtime at all.
 
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,9 +12,13 @@ use futures::executor::block_on;
 use futures::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as StorePath;
-use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use object_store::{Attribute, Attributes, GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use schemas::dataset::Digest;
 
 use crate::Error;
+
+/// Under this name a store that keeps attributes of objects keeps the digest of an object's bytes.
+const STAMP: Attribute = Attribute::Metadata(std::borrow::Cow::Borrowed("xxh3-128"));
 
 /// A folder in some storage.
 #[derive(Clone, Debug)]
@@ -204,6 +208,49 @@ impl Place {
             .map_err(|e| Error::from_store(self.show(key), "write it", e))
     }
 
+    /// Writes an object as [`Place::put`] does, and with it `digest`, that of its bytes: for [`Place::stamp`].
+    ///
+    /// # Errors
+    /// As [`Place::put`].
+    pub(crate) fn put_stamped(&self, key: &str, bytes: Bytes, digest: &Digest) -> Result<(), Error> {
+        if self.is_local() {
+            return self.put(key, bytes);
+        }
+        let attributes = Attributes::from_iter([(STAMP, digest.as_str().to_owned())]);
+        let options = PutOptions { attributes, ..PutOptions::from(PutMode::Overwrite) };
+        match block_on(self.store.put_opts(&self.path(key), bytes.clone().into(), options)) {
+            // A store that keeps no attributes is read when the digest is wanted.
+            Err(object_store::Error::NotImplemented { .. }) => self.put(key, bytes),
+            outcome => outcome.map(drop).map_err(|e| Error::from_store(self.show(key), "write it", e)),
+        }
+    }
+
+    /// The digest that an object was written with, as far as the storage knows.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Denied`] or [`Error::Storage`].
+    pub(crate) fn stamp(&self, key: &str) -> Result<Option<String>, Error> {
+        if self.is_local() {
+            return Ok(None);
+        }
+        let options = GetOptions { head: true, ..GetOptions::default() };
+        let found = block_on(self.store.get_opts(&self.path(key), options))
+            .map_err(|e| Error::from_store(self.show(key), "look at it", e))?;
+        Ok(found.attributes.get(&STAMP).map(|stamp| stamp.as_ref().to_owned()))
+    }
+
+    /// Whether this is a folder on one of this machine's disks.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.store.to_string().starts_with("LocalFileSystem")
+    }
+
+    /// The folder, when it is one on this machine's disks.
+    #[must_use]
+    pub fn local_path(&self) -> Option<PathBuf> {
+        self.is_local().then(|| PathBuf::from(format!("/{}", self.root)))
+    }
+
     /// Removes an object; one that is not there is fine.
     ///
     /// # Errors
@@ -283,7 +330,7 @@ impl Place {
             // Fails on a folder that is not empty, as it should.
             let _ = std::fs::remove_dir(folder);
         }
-        if self.store.to_string().starts_with("LocalFileSystem") {
+        if self.is_local() {
             tidy(Path::new(&format!("/{}", self.root)));
         }
     }
@@ -295,8 +342,8 @@ fn is_unfinished(name: &str) -> bool {
 }
 
 /// `path` without `.` and `..`, by its text alone.
-fn normalised(path: &Path) -> std::path::PathBuf {
-    let mut out = std::path::PathBuf::new();
+fn normalised(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
     for part in path.components() {
         match part {
             std::path::Component::ParentDir => {

@@ -123,6 +123,14 @@ impl Digest {
         Self(format!("xxh3-128:{value:032x}"))
     }
 
+    /// The 128 bits that the digits stand for; nothing when the text is not of that form.
+    #[must_use]
+    pub fn xxh3_128(&self) -> Option<u128> {
+        let hex = self.0.strip_prefix("xxh3-128:")?;
+        let plain = hex.len() == 32 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if plain { u128::from_str_radix(hex, 16).ok() } else { None }
+    }
+
     /// The digest as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

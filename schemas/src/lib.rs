@@ -3,7 +3,7 @@
 //! | format | type | written by | read by |
 //! |---|---|---|---|
 //! | `gristmill.dataset` 1 | [`dataset::Descriptor`] | `prep` | `shard` |
-//! | `gristmill.manifest` 1 | [`manifest::Manifest`] | `shard` | `train` |
+//! | `gristmill.manifest` 2 | [`manifest::Manifest`] | `shard` | `train` |
 //! | `gristmill.preparation` 1 | [`preparation::Preparation`] | `train` | `train` |
 //! | `gristmill.run` 1 | [`report::TrainReport`] | `train` | people, schedulers |
 //! | report lines | [`report`] | every tool, last line of standard output | schedulers |
@@ -41,6 +41,7 @@ pub fn json_schemas() -> Vec<(&'static str, String)> {
         ("generate-report.schema.json", pretty(schemars::schema_for!(report::GenerateReport))),
         ("inspect-report.schema.json", pretty(schemars::schema_for!(report::InspectReport))),
         ("shard-report.schema.json", pretty(schemars::schema_for!(report::ShardReport))),
+        ("verify-report.schema.json", pretty(schemars::schema_for!(report::VerifyReport))),
         ("preparation.schema.json", pretty(schemars::schema_for!(preparation::Preparation))),
         ("train-report.schema.json", pretty(schemars::schema_for!(report::TrainReport))),
         ("predict-report.schema.json", pretty(schemars::schema_for!(report::PredictReport))),

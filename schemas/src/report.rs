@@ -3,6 +3,7 @@
 
 pub mod dry_run;
 pub mod scoring;
+pub mod verifying;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,7 @@ pub use scoring::{
     EvaluateReport, Evaluated, KnownPairs, PredictReport, Predicted, RatingQuality, RecommendReport, RecommendedItem,
     Split,
 };
+pub use verifying::{Found, VerifyReport};
 
 /// What `prep` made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -86,6 +88,9 @@ pub struct ShardReport {
     pub holdout_rows: u64,
     /// Held-out mini-batches.
     pub holdout_batches: u64,
+    /// Objects that a run that did not come to its end had written, and that were not written again.
+    #[serde(default)]
+    pub objects_kept: u64,
     /// Bytes written.
     pub bytes_written: u64,
     /// Wall-clock seconds.

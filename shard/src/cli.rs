@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use bytesize::ByteSize;
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use reporting::Shell;
 use schemas::exit::EXIT_CODES_HELP;
 
@@ -17,7 +17,18 @@ Examples:
   shard prepared/ml20m --batch 12000 --seed 3 --replace
       Shuffle anew with another seed, over what is there
   shard prepared/ml20m --batch 12000 --out /data/ml20m
-      Keep batches and manifest (/data/ml20m/ml20m.json) together in another place";
+      Keep batches and manifest (/data/ml20m/ml20m.json) together in another place
+  shard prepared/ml20m --batch 12000 --rows-per-object 1200000 --replace
+      Put 100 mini-batches into each object
+  shard verify ml20m.json
+      Check that everything the manifest names is there and undamaged";
+
+const VERIFY_EXAMPLES: &str = "\
+Examples:
+  shard verify criteo.json
+      Read every object of the manifest; exit code 0 when all is well, 3 when not
+  shard verify criteo.json --quiet
+      Only the report: how many objects are missing, damaged or foreign, and the first 20 of each";
 
 /// Shuffle a prepared dataset into mini-batches, with a manifest for `train`.
 #[derive(Parser, Clone, Debug)]
@@ -32,6 +43,10 @@ pub struct Cli {
     #[arg(short, long, value_name = "ROWS", required = true)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=i64::from(BATCH_MAX)))]
     pub batch: Option<u32>,
+
+    /// Put consecutive mini-batches of about so many rows together into an object [default: each is one].
+    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub rows_per_object: Option<u64>,
 
     /// Folder for the mini-batches [default: shards/<name of the dataset>].
     #[arg(short, long, value_name = "PLACE")]
@@ -74,9 +89,27 @@ pub struct Cli {
 /// What `shard` does besides sharding.
 #[derive(Subcommand, Clone, Debug)]
 pub enum Command {
+    /// Check that everything a manifest names is there and as it should be.
+    ///
+    /// Every object is read: its size, digest and rows must be what the manifest says. Objects beside them that the manifest does not
+    /// name are told as well.
+    Verify(Verify),
     /// Print a completion script.
     Completions {
         /// The shell it is for.
         shell: Shell,
     },
+}
+
+/// What `shard verify` is to do.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = VERIFY_EXAMPLES, after_long_help = format!("{VERIFY_EXAMPLES}\n\n{EXIT_CODES_HELP}"))]
+pub struct Verify {
+    /// The manifest.
+    #[arg(value_name = "MANIFEST")]
+    pub named: String,
+
+    /// Threads that check what was read [default: all processors].
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
 }

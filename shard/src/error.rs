@@ -98,6 +98,11 @@ impl From<std::io::Error> for Error {
     }
 }
 
+/// Why there is no thread.
+pub(crate) fn no_thread(source: std::io::Error) -> Error {
+    Error::System { what: "a thread", source: Box::new(source) }
+}
+
 impl Explain for Error {
     fn kind(&self) -> ErrorKind {
         match self {

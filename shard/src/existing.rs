@@ -2,13 +2,10 @@
 
 use manifests::commit::generations;
 use manifests::load::{self, Shards};
-use rayon::prelude::*;
-use reporting::interrupt;
-use schemas::dataset::Object;
+use reporting::Console;
 
-use crate::Error;
-use crate::objects;
 use crate::plan::Plan;
+use crate::{Error, verify};
 
 /// The shards that `plan` would make, when they are already there and whole; `None` when they are to be made.
 ///
@@ -57,6 +54,9 @@ fn difference(plan: &Plan, found: &Shards) -> Option<String> {
         differs("seed", &old.seed, &new.seed)
     } else if old.sorted_by != new.sorted_by {
         differs("sort order", &old.sorted_by.join(", "), &new.sorted_by.join(", "))
+    } else if found.manifest.rows_per_object != plan.rows_per_object {
+        let shown = |rows: Option<u64>| rows.map_or("that of one mini-batch".to_owned(), |rows| rows.to_string());
+        differs("number of rows per object", &shown(found.manifest.rows_per_object), &shown(plan.rows_per_object))
     } else if found.manifest.base != plan.base {
         differs("base", &found.manifest.base, &plan.base)
     } else {
@@ -64,20 +64,9 @@ fn difference(plan: &Plan, found: &Shards) -> Option<String> {
     }
 }
 
-/// What is wrong with the objects that `found` names, if anything. All of them are read.
+/// What is wrong with the first damaged object that `found` names, if any is. All of them are read.
 fn damage(found: &Shards) -> Result<Option<String>, Error> {
-    let objects: Vec<&Object> = objects(&found.manifest).collect();
-    let first = objects.into_par_iter().find_map_first(|object| {
-        if let Err(stopped) = interrupt::check() {
-            return Some(Err(stopped.into()));
-        }
-        match load::object(&found.place, object, &found.name) {
-            Ok(_) => None,
-            Err(damage @ (manifests::Error::Missing { .. } | manifests::Error::Corrupt { .. })) => {
-                Some(Ok(damage.to_string()))
-            }
-            Err(other) => Some(Err(other.into())),
-        }
-    });
-    first.transpose()
+    let progress = Console::silent().progress("", None, "");
+    let checked = verify::check(found, rayon::current_num_threads(), &progress)?;
+    Ok(checked.problems.first().map(ToString::to_string))
 }

@@ -1,9 +1,11 @@
 //! Shuffles a prepared dataset into mini-batches and writes the manifest that `train` reads.
 //!
 //! * [`cli`]: what can be typed. [`plan`]: flags resolved into a checked plan.
+//! * [`verify`]: whether what a manifest names is as it should be.
 //! * `existing`: what is already there. `memory`: what may be taken, and what for.
 //! * `shuffle`: where every row belongs. `parts`: the rows as they come. `scatter`: each part read once, its rows put where their buckets
 //!   lie, in memory or in a temporary file (`spill`). `shuffled`: the buckets, each shuffled.
+//! * `sets`: all this, one set of rows after the other; `shares`: whether memory and disks have room for it.
 //! * `window`: rows cut into mini-batches (`cuts`) while they come, and written.
 //! * `kind`: what is different between ratings and click logs. On the way a row is a few words, one behind the other.
 //!
@@ -18,35 +20,37 @@ pub mod memory;
 mod parts;
 pub mod plan;
 mod scatter;
+mod sets;
+mod shares;
 mod shuffle;
 mod shuffled;
 mod spill;
+pub mod verify;
 mod window;
 mod workers;
 
-use std::path::Path;
 use std::sync::PoisonError;
 use std::time::Instant;
 
 use manifests::clicks::Form;
-use manifests::commit::{Staging, generation};
+use manifests::commit::{Limits, Sent, Staging, generation};
 use manifests::digest::digest;
-use manifests::disk::free_bytes;
-use manifests::load;
+use manifests::load::{self, Shards};
+use manifests::packed::Packer;
+use manifests::{batches::Batches, index};
 use reporting::{Console, count};
-use schemas::dataset::{Descriptor, Digest, Layout, Object};
+use schemas::dataset::{Digest, Layout, Object};
+use schemas::exit::{ErrorKind, Explain};
 use schemas::manifest::{self, Manifest};
 use schemas::report::ShardReport;
 
 pub use error::Error;
-use kind::{Clicks, Kind, RatingKind};
-use memory::{Needs, Share, Where};
-use parts::{Origin, Set, drain};
+use kind::{Clicks, RatingKind};
+use memory::Share;
+use parts::{Origin, drain};
 use plan::{Input, Plan};
-use shuffle::{BUCKET_ROWS, Buckets};
-use shuffled::Shuffled;
-use spill::spilled_bytes;
-use window::{Kept, Source};
+use sets::origins;
+use shares::{Shares, transfer_bytes};
 
 const TOOL: &str = concat!("shard ", env!("CARGO_PKG_VERSION"));
 /// Raised when the same rows and settings make other bytes than before.
@@ -69,10 +73,15 @@ pub fn run(plan: &Plan, console: &Console) -> Result<ShardReport, Error> {
                 drain(pipe)?;
             }
             console.note(format!("{}: already done, verified", plan.manifest));
-            return Ok(report(plan, &found.manifest, found.digest, None, start));
+            return Ok(report(plan, &found, None, start));
         }
-        let (made, digest, bytes) = make(plan, &identity, console)?;
-        let report = report(plan, &made, digest, Some(bytes), start);
+        let (made, sent) = make(plan, &identity, console).inspect_err(|error| {
+            if !plan.out.is_local() && error.kind() != ErrorKind::Conflict {
+                console
+                    .note(format!("what has been written stays in {}: the same command goes on from there", plan.out));
+            }
+        })?;
+        let report = report(plan, &made, Some(sent), start);
         summarise(&made, &report, console);
         Ok(report)
     })
@@ -82,15 +91,17 @@ pub fn run(plan: &Plan, console: &Console) -> Result<ShardReport, Error> {
 fn identity(plan: &Plan) -> Digest {
     let (format, version) = (manifest::FORMAT, manifest::VERSION);
     let shuffle = serde_json::to_string(&plan.shuffle).expect("settings are JSON");
-    digest(format!("{format} {version} {ENCODING}\n{}\n{shuffle}\n", plan.dataset_digest).as_bytes())
+    let packing = plan.rows_per_object.map_or(String::new(), |rows| format!("{rows} rows per object\n"));
+    digest(format!("{format} {version} {ENCODING}\n{}\n{shuffle}\n{packing}", plan.dataset_digest).as_bytes())
 }
 
-fn make(plan: &Plan, identity: &Digest, console: &Console) -> Result<(Manifest, Digest, u64), Error> {
+fn make(plan: &Plan, identity: &Digest, console: &Console) -> Result<(Shards, Sent), Error> {
     let descriptor = &plan.descriptor;
     let shares = Shares::of(plan)?;
     shares.check_disk(plan)?;
     console.detail(format!("{shares:?}"));
-    let staging = Staging::new(&plan.out, &plan.manifest_place, &plan.manifest_key, identity);
+    let limits = Limits { bytes: transfer_bytes(plan), ..Limits::default() };
+    let staging = Staging::with_limits(&plan.out, &plan.manifest_place, &plan.manifest_key, identity, limits);
     // First, because it is quick and tells whether the place can be written to.
     let layout = descriptor.layout.clone().with_tables(copy_tables(plan, &staging)?);
     let [train, holdout] = origins(plan);
@@ -99,7 +110,7 @@ fn make(plan: &Plan, identity: &Digest, console: &Console) -> Result<(Manifest, 
     if let Input::Piped(pipe) = &plan.input {
         drain(pipe)?;
     }
-    let manifest = Manifest {
+    let mut manifest = Manifest {
         format: manifest::FORMAT.to_owned(),
         version: manifest::VERSION,
         tool: TOOL.to_owned(),
@@ -109,64 +120,21 @@ fn make(plan: &Plan, identity: &Digest, console: &Console) -> Result<(Manifest, 
         layout,
         holdout: descriptor.holdout,
         shuffle: plan.shuffle.clone(),
+        rows_per_object: plan.rows_per_object,
         base: plan.base.clone(),
         rows: descriptor.rows.train,
         holdout_rows: descriptor.rows.holdout,
-        batches,
-        holdout_batches,
+        batches: index::listing(&staging, "batches", &batches)?,
+        holdout_batches: index::listing(&staging, "holdout_batches", &holdout_batches)?,
     };
     let mut text = serde_json::to_vec_pretty(&manifest).expect("a manifest is JSON");
     text.push(b'\n');
-    let (digest, bytes) = (digest(&text), objects(&manifest).map(|o| o.bytes).sum::<u64>() + text.len() as u64);
-    staging.commit(text, plan.replace)?;
-    Ok((manifest, digest, bytes))
-}
-
-/// How the memory is shared while each of the two sets is dealt with.
-#[derive(Debug)]
-struct Shares {
-    train: Share,
-    holdout: Share,
-    /// What the temporary file takes.
-    temporary_bytes: u64,
-}
-
-impl Shares {
-    fn of(plan: &Plan) -> Result<Self, Error> {
-        let layout = &plan.descriptor.layout;
-        let width = Form::of(layout).map_or_else(RatingKind::width, |form| Clicks(form).width());
-        let row_bytes = 4 * width as u64;
-        let [train, holdout] = origins(plan).map(|origin| Needs {
-            row_bytes,
-            rows: origin.rows(),
-            part_rows: origin.part_rows(),
-            part_bytes: origin.part_bytes(row_bytes),
-            batch_rows: plan.shuffle.batch_rows,
-            threads: plan.threads as u64,
-        });
-        let too_little = |least: u64| Error::TooLittleMemory { memory: plan.memory, least };
-        let buckets = Buckets::new(plan.shuffle.seed, train.rows, BUCKET_ROWS);
-        let (rows, train) = (train.rows, Share::of_shuffle(&train, &buckets, plan.memory).map_err(too_little)?);
-        let temporary_bytes = match train.shuffled {
-            Some(Where::File { .. }) => rows.saturating_mul(spilled_bytes(row_bytes)),
-            Some(Where::Memory) | None => 0,
-        };
-        Ok(Self { train, holdout: Share::of_copy(&holdout, plan.memory).map_err(too_little)?, temporary_bytes })
-    }
-
-    /// # Errors
-    /// [`Error::TooLittleDisk`].
-    fn check_disk(&self, plan: &Plan) -> Result<(), Error> {
-        let folder = &plan.temp_dir;
-        let failed =
-            |source| Error::Temporary { folder: folder.display().to_string(), action: "measure the room for", source };
-        let free = if self.temporary_bytes == 0 { u64::MAX } else { free_bytes(folder).map_err(failed)? };
-        if self.temporary_bytes > free {
-            let (folder, needed) = (folder.display().to_string(), self.temporary_bytes);
-            return Err(Error::TooLittleDisk { folder, what: "temporary data", needed, free });
-        }
-        Ok(())
-    }
+    let (digest, size) = (digest(&text), text.len() as u64);
+    let mut sent = staging.commit(text, plan.replace)?;
+    sent.bytes_written += size;
+    (manifest.batches, manifest.holdout_batches) = Default::default();
+    let (place, name) = (plan.out.clone(), plan.manifest.clone());
+    Ok((Shards { manifest, batches, holdout_batches, digest, place, name }, sent))
 }
 
 /// Reads the rows of `origin` and writes them as mini-batches called `prefix`.
@@ -177,75 +145,21 @@ fn set(
     origin: Origin<'_>,
     share: &Share,
     console: &Console,
-) -> Result<Vec<Object>, Error> {
-    let put = |batch: usize, bytes: Vec<u8>, rows: u64| -> Result<Object, Error> {
-        Ok(staging.put(&format!("{prefix}-{batch:06}.parquet"), bytes, rows)?)
+) -> Result<Batches, Error> {
+    let count = origin.rows().div_ceil(plan.shuffle.batch_rows) as usize;
+    let packer = Packer::new(staging, prefix, origin.rows(), count, plan.rows_per_object);
+    let put = |batch: usize, bytes: Vec<u8>, rows: u64| -> Result<(), Error> {
+        packer.put(batch, bytes, rows)?;
+        Ok(())
     };
     match &plan.descriptor.layout {
-        Layout::Ratings(layout) => write(plan, RatingKind::of(layout), origin, share, console, put),
+        Layout::Ratings(layout) => sets::write(plan, RatingKind::of(layout), origin, share, console, put),
         other @ (Layout::Dense(_) | Layout::Sparse(_)) => {
             let form = Form::of(other).expect("the layout is one of click rows");
-            write(plan, Clicks(form), origin, share, console, put)
+            sets::write(plan, Clicks(form), origin, share, console, put)
         }
-    }
-}
-
-fn write<K: Kind>(
-    plan: &Plan,
-    kind: K,
-    origin: Origin<'_>,
-    share: &Share,
-    console: &Console,
-    put: impl Fn(usize, Vec<u8>, u64) -> Result<Object, Error> + Sync,
-) -> Result<Vec<Object>, Error> {
-    let set = Set { kind, origin };
-    let batch_rows = plan.shuffle.batch_rows;
-    let Some(place) = share.shuffled else {
-        return cut(&set.kind, &Kept::new(&set), batch_rows, share, console, put);
-    };
-    let buckets = Buckets::new(plan.shuffle.seed, origin.rows(), BUCKET_ROWS);
-    let shuffled = shuffle(&set, buckets, (place, share.reading_threads), &plan.temp_dir, console)?;
-    cut(&set.kind, &shuffled, batch_rows, share, console, put)
-}
-
-fn shuffle<K: Kind>(
-    set: &Set<'_, K>,
-    buckets: Buckets,
-    (place, threads): (Where, usize),
-    temp_dir: &Path,
-    console: &Console,
-) -> Result<Shuffled, Error> {
-    let progress = console.progress("reading", Some(set.origin.rows()), "rows");
-    let shuffled = Shuffled::read(set, buckets, place, threads, temp_dir, &progress);
-    progress.finish();
-    shuffled
-}
-
-fn cut<K: Kind>(
-    kind: &K,
-    rows: &impl Source,
-    batch_rows: u64,
-    share: &Share,
-    console: &Console,
-    put: impl Fn(usize, Vec<u8>, u64) -> Result<Object, Error> + Sync,
-) -> Result<Vec<Object>, Error> {
-    let batch_rows = usize::try_from(batch_rows).expect("batches are bounded by the command line");
-    let total: usize = rows.sizes().iter().sum();
-    let progress = console.progress("writing", Some(total as u64), "rows");
-    let written = window::write(kind, rows, batch_rows, share, &progress, put);
-    progress.finish();
-    written
-}
-
-/// Where training and held-out rows come from.
-fn origins(plan: &Plan) -> [Origin<'_>; 2] {
-    let Descriptor { parts, holdout_parts, rows, .. } = &plan.descriptor;
-    match &plan.input {
-        Input::Stored(place) => {
-            [parts, holdout_parts].map(|parts| Origin::Stored { place, named_by: &plan.named_by, parts })
-        }
-        Input::Piped(pipe) => [rows.train, rows.holdout].map(|rows| Origin::Piped(pipe, rows)),
-    }
+    }?;
+    Ok(packer.finish())
 }
 
 /// Writes the tables that belong to the layout.
@@ -261,37 +175,41 @@ fn copy_tables(plan: &Plan, staging: &Staging) -> Result<Vec<Object>, Error> {
     Ok(copies)
 }
 
-/// Everything that `manifest` names.
-fn objects(manifest: &Manifest) -> impl Iterator<Item = &Object> {
-    let tables = manifest.layout.tables().into_iter().map(|(_, table)| table);
-    tables.chain(&manifest.batches).chain(&manifest.holdout_batches)
-}
-
-/// The report on `made`; `written` is `None` when it was already there.
-fn report(plan: &Plan, made: &Manifest, digest: Digest, written: Option<u64>, start: Instant) -> ShardReport {
+/// The report on `made`; `sent` is nothing when it was already there.
+fn report(plan: &Plan, made: &Shards, sent: Option<Sent>, start: Instant) -> ShardReport {
+    let Sent { objects_kept, bytes_written } = sent.unwrap_or_default();
     ShardReport {
         tool: TOOL.to_owned(),
         output: plan.out.to_string(),
         manifest: plan.manifest.clone(),
-        manifest_digest: digest,
-        unchanged: written.is_none(),
-        kind: made.layout.kind().to_owned(),
-        rows: made.rows,
+        manifest_digest: made.digest.clone(),
+        unchanged: sent.is_none(),
+        kind: made.manifest.layout.kind().to_owned(),
+        rows: made.manifest.rows,
         batches: made.batches.len() as u64,
-        holdout_rows: made.holdout_rows,
+        holdout_rows: made.manifest.holdout_rows,
         holdout_batches: made.holdout_batches.len() as u64,
-        bytes_written: written.unwrap_or(0),
+        objects_kept,
+        bytes_written,
         seconds: start.elapsed().as_secs_f64(),
     }
 }
 
-fn summarise(made: &Manifest, report: &ShardReport, console: &Console) {
+fn summarise(made: &Shards, report: &ShardReport, console: &Console) {
     let sets = [("rows", report.rows, &made.batches), ("held-out rows", report.holdout_rows, &made.holdout_batches)];
     for (what, rows, batches) in sets.into_iter().filter(|(_, rows, _)| *rows > 0) {
-        let (most, least) = (batches.first().map_or(0, |b| b.rows), batches.last().map_or(0, |b| b.rows));
+        let (least, most) = batches.least_and_most_rows();
         let sizes = if most == least { most.to_string() } else { format!("{least} to {most}") };
         let plural = if batches.len() == 1 { "batch" } else { "batches" };
-        console.note(format!("{rows} {what} in {} {plural} of {sizes}", batches.len()));
+        let objects = match batches.n_objects() {
+            objects if objects == batches.len() => String::new(),
+            1 => ", in 1 object".to_owned(),
+            objects => format!(", in {objects} objects"),
+        };
+        console.note(format!("{rows} {what} in {} {plural} of {sizes}{objects}", batches.len()));
+    }
+    if report.objects_kept > 0 {
+        console.note(format!("{} objects were there from a run that did not end", report.objects_kept));
     }
     let rate = (report.rows + report.holdout_rows) as f64 / report.seconds.max(1e-9);
     let megabytes = report.bytes_written as f64 / 1e6;
@@ -299,6 +217,3 @@ fn summarise(made: &Manifest, report: &ShardReport, console: &Console) {
     console.note(format!("{megabytes:.1} MB in {place}, {seconds:.2} s, {} rows/s", count(rate as u64)));
     console.note(format!("next: train --manifest {}", report.manifest));
 }
-
-#[cfg(test)]
-mod tests;

@@ -5,18 +5,25 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use reporting::{Console, interrupt};
 use shard::cli::{Cli, Command};
-use shard::plan::Plan;
+use shard::plan::{Plan, VerifyPlan};
+use shard::verify;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Some(Command::Completions { shell }) = cli.command {
-        reporting::print_completions(shell, Cli::command());
-        return ExitCode::SUCCESS;
-    }
     let console = Console::new(&cli.messages);
-    let result = interrupt::listen()
-        .map_err(shard::Error::from)
-        .and_then(|()| Plan::resolve(&cli))
-        .and_then(|plan| shard::run(&plan, &console));
-    console.finish(result)
+    let listening = interrupt::listen().map_err(shard::Error::from);
+    match &cli.command {
+        Some(Command::Completions { shell }) => {
+            reporting::print_completions(*shell, Cli::command());
+            ExitCode::SUCCESS
+        }
+        Some(Command::Verify(args)) => {
+            let plan = listening.and_then(|()| VerifyPlan::resolve(args));
+            console.finish_checked(plan.and_then(|plan| verify::run(&plan, &console)), |report| report.whole)
+        }
+        None => {
+            let plan = listening.and_then(|()| Plan::resolve(&cli));
+            console.finish(plan.and_then(|plan| shard::run(&plan, &console)))
+        }
+    }
 }

@@ -3,11 +3,13 @@
 use std::io::Stdin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use manifests::fetch::{Ahead, Fetch, Fetched};
 use manifests::load;
 use manifests::place::Place;
 use manifests::stream::{self, Batch, StreamReader};
 use reporting::interrupt;
 use schemas::dataset::Object;
+use schemas::manifest;
 
 use crate::Error;
 use crate::kind::Kind;
@@ -40,11 +42,16 @@ pub(crate) enum Origin<'a> {
     Piped(&'a Pipe, u64),
 }
 
+/// Parts, one after the other.
+pub(crate) type Parts<'a> = Box<dyn Iterator<Item = Result<Part<'a>, Error>> + Send + 'a>;
+
 /// Rows that follow each other, not yet read.
 #[derive(Debug)]
 pub(crate) enum Part<'a> {
     /// In an object.
     Stored(&'a Object),
+    /// In an object, and what came when it was asked for.
+    Fetched(Box<Fetched>),
     /// Off the pipe.
     Piped(Batch),
 }
@@ -54,6 +61,7 @@ impl Part<'_> {
     pub(crate) const fn rows(&self) -> u64 {
         match self {
             Self::Stored(object) => object.rows,
+            Self::Fetched(fetched) => fetched.batch.rows,
             Self::Piped(batch) => batch.rows as u64,
         }
     }
@@ -86,10 +94,23 @@ impl Origin<'_> {
 }
 
 impl<K: Kind> Set<'_, K> {
-    /// The parts in order. Those of a pipe are taken off it, and there are none behind a failure.
-    pub(crate) fn parts(&self) -> Box<dyn Iterator<Item = Result<Part<'_>, Error>> + Send + '_> {
-        match self.origin {
-            Origin::Stored { parts, .. } => Box::new(parts.iter().map(|part| Ok(Part::Stored(part)))),
+    /// The parts in order. Those of a remote place are fetched ahead, no more than `bytes_ahead` of them; those of a pipe are taken
+    /// off it, and there are none behind a failure.
+    ///
+    /// # Errors
+    /// When the operating system refuses a thread.
+    pub(crate) fn parts(&self, bytes_ahead: u64) -> Result<Parts<'_>, Error> {
+        Ok(match self.origin {
+            Origin::Stored { place, parts, .. } if place.is_local() => {
+                Box::new(parts.iter().map(|part| Ok(Part::Stored(part))))
+            }
+            Origin::Stored { place, parts, .. } => {
+                let wanted = parts.to_vec().into_iter().map(manifest::Batch::from);
+                let ahead = Ahead { bytes: bytes_ahead, ..Ahead::default() };
+                let refused = |source| Error::System { what: "a thread", source: Box::new(source) };
+                let fetch = Fetch::ahead(place, wanted, ahead).map_err(refused)?;
+                Box::new(std::iter::from_fn(move || Some(Ok(Part::Fetched(Box::new(fetch.next()?))))))
+            }
             Origin::Piped(pipe, rows) => {
                 let mut left = rows;
                 Box::new(std::iter::from_fn(move || {
@@ -98,25 +119,32 @@ impl<K: Kind> Set<'_, K> {
                     Some(next.map(Part::Piped))
                 }))
             }
-        }
+        })
     }
 
     /// Decodes `part`.
     ///
     /// # Errors
     /// When it is missing or damaged, or a signal came.
-    pub(crate) fn read(&self, part: &Part<'_>, columns: &mut K::Columns) -> Result<(), Error> {
+    pub(crate) fn read(&self, part: Part<'_>, columns: &mut K::Columns) -> Result<(), Error> {
         interrupt::check()?;
-        let (object, (place, named_by)) = match (part, self.origin) {
-            (Part::Stored(object), Origin::Stored { place, named_by, .. }) => (object, (place, named_by)),
-            (Part::Piped(batch), _) => return Ok(self.kind.receive(batch, columns)?),
-            (Part::Stored(_), Origin::Piped(..)) => unreachable!("a pipe brings no objects"),
+        let expected = part.rows();
+        let (place, named_by) = match self.origin {
+            Origin::Stored { place, named_by, .. } => (place, named_by),
+            Origin::Piped(..) => {
+                let Part::Piped(batch) = part else { unreachable!("a pipe brings no objects") };
+                return Ok(self.kind.receive(&batch, columns)?);
+            }
         };
-        let corrupt = |problem| manifests::Error::Corrupt { place: place.show(&object.key), problem };
-        let bytes = load::object(place, object, named_by)?;
+        let (key, bytes) = match part {
+            Part::Stored(object) => (object.key.clone(), load::object(place, object, named_by)?),
+            Part::Fetched(fetched) => (fetched.batch.key.clone(), fetched.checked(place, named_by)?),
+            Part::Piped(_) => unreachable!("a place brings no messages"),
+        };
+        let corrupt = |problem| manifests::Error::Corrupt { place: place.show(&key), problem };
         let rows = self.kind.decode(bytes, columns).map_err(corrupt)?;
-        if rows as u64 != object.rows {
-            return Err(corrupt(format!("it has {rows} rows, `{named_by}` says {}", object.rows)).into());
+        if rows as u64 != expected {
+            return Err(corrupt(format!("it has {rows} rows, `{named_by}` says {expected}")).into());
         }
         Ok(())
     }
@@ -182,7 +210,7 @@ impl<'a, K: Kind> InTurn<'a, K> {
             if rest.next == rest.rows {
                 let batch = next(&mut pipe_of(self.pipe))?;
                 (rest.next, rest.rows) = (0, batch.rows);
-                self.set.read(&Part::Piped(batch), &mut rest.columns)?;
+                self.set.read(Part::Piped(batch), &mut rest.columns)?;
             }
             let rows = (words.len() / width).min(rest.rows - rest.next);
             let slot = words.split_off_mut(..rows * width).expect("there is room");

@@ -4,7 +4,7 @@ use std::io::Stdin;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Mutex;
 
-use manifests::load::{self, Dataset};
+use manifests::load::{self, Dataset, Shards};
 use manifests::place::Place;
 use manifests::stream::{STANDARD_INPUT, StreamReader};
 use reporting::standard_input_is_given;
@@ -12,7 +12,7 @@ use schemas::dataset::{DESCRIPTOR_KEY, Descriptor, Digest, Layout};
 use schemas::manifest::Shuffle;
 
 use crate::Error;
-use crate::cli::Cli;
+use crate::cli::{Cli, Verify};
 use crate::memory;
 
 /// Where `prep` puts datasets unless told otherwise.
@@ -52,6 +52,8 @@ pub struct Plan {
     pub base: String,
     /// The order of the rows.
     pub shuffle: Shuffle,
+    /// Rows that the mini-batches of an object have together, about; nothing when each is an object.
+    pub rows_per_object: Option<u64>,
     /// Whether something else at the same place may be overwritten.
     pub replace: bool,
     /// Threads to work with.
@@ -103,11 +105,9 @@ impl Plan {
                     Layout::Dense(_) | Layout::Sparse(_) => Vec::new(),
                 },
             },
+            rows_per_object: cli.rows_per_object,
             replace: cli.replace,
-            threads: match cli.threads {
-                Some(threads) => usize::from(threads),
-                None => std::thread::available_parallelism().map_or(1, usize::from),
-            },
+            threads: threads(cli.threads),
             memory: cli.memory.map_or_else(memory::default_limit, |size| size.as_u64()),
             temp_dir: cli.temp_dir.clone().unwrap_or_else(std::env::temp_dir),
             descriptor,
@@ -129,8 +129,31 @@ fn stored(place: Place) -> Result<Found, Error> {
 
 fn piped() -> Result<Found, Error> {
     let stream = StreamReader::open(std::io::stdin())?;
-    let (descriptor, digest) = (stream.descriptor().clone(), stream.digest().clone());
+    let (descriptor, digest) = (stream.descriptor().clone(), load::dataset_digest(stream.descriptor()));
     Ok((descriptor, digest, Input::Piped(Mutex::new(stream)), STANDARD_INPUT.to_owned()))
+}
+
+/// Everything `verify` needs to know.
+#[derive(Clone, Debug)]
+pub struct VerifyPlan {
+    /// What is to be checked.
+    pub shards: Shards,
+    /// Threads that check what was read.
+    pub threads: usize,
+}
+
+impl VerifyPlan {
+    /// Resolves what was typed.
+    ///
+    /// # Errors
+    /// When the manifest, or an index that it names, cannot be read or breaks a rule.
+    pub fn resolve(args: &Verify) -> Result<Self, Error> {
+        Ok(Self { shards: load::shards(&args.named)?, threads: threads(args.threads) })
+    }
+}
+
+fn threads(typed: Option<u16>) -> usize {
+    typed.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from)
 }
 
 fn only_dataset() -> Result<Place, Error> {

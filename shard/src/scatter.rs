@@ -29,17 +29,19 @@ fn claims<'a, K: Kind>(
     buckets: &Buckets,
     log2_partitions: u32,
     starts: &[u64],
-) -> impl Iterator<Item = Result<Claim<'a>, Error>> + Send {
+    bytes_ahead: u64,
+) -> Result<impl Iterator<Item = Result<Claim<'a>, Error>> + Send, Error> {
     let (buckets, shift) = (buckets.clone(), buckets.log2_count() - log2_partitions);
     let mut next = starts.to_vec();
     let mut row = 0;
-    set.parts().map(move |part| {
+    let parts = set.parts(bytes_ahead)?;
+    Ok(parts.map(move |part| {
         let part = part?;
         let (first, cursors) = (row, next.clone());
         row += part.rows();
         (first..row).for_each(|row| next[(buckets.of(row) >> shift) as usize] += 1);
         Ok((part, first, cursors))
-    })
+    }))
 }
 
 /// Puts all rows into memory, bucket after bucket. `starts` is where the buckets begin.
@@ -50,7 +52,7 @@ pub(crate) fn into_memory<K: Kind>(
     set: &Set<'_, K>,
     buckets: &Buckets,
     starts: &[u64],
-    threads: usize,
+    (threads, bytes_ahead): (usize, u64),
     progress: &Progress,
 ) -> Result<Words, Error> {
     struct Thread<K: Kind> {
@@ -61,11 +63,11 @@ pub(crate) fn into_memory<K: Kind>(
     let words = allocate(set.origin.rows() as usize * width)?;
     let mut workers =
         Workers::new(threads, || Thread::<K> { columns: K::Columns::default(), tile: vec![0; TILE_ROWS * width] });
-    let claims = claims(set, buckets, buckets.log2_count(), starts);
+    let claims = claims(set, buckets, buckets.log2_count(), starts, bytes_ahead)?;
     workers.run(claims, |Thread { columns, tile }, claim| {
         let (part, mut row, mut cursors) = claim?;
-        set.read(&part, columns)?;
         let rows = part.rows() as usize;
+        set.read(part, columns)?;
         for first in (0..rows).step_by(TILE_ROWS) {
             let range = first..rows.min(first + TILE_ROWS);
             let tile = &mut tile[..range.len() * width];
@@ -77,7 +79,7 @@ pub(crate) fn into_memory<K: Kind>(
                 row += 1;
             }
         }
-        progress.add(part.rows());
+        progress.add(rows as u64);
         Ok(())
     })?;
     Ok(words)
@@ -137,7 +139,7 @@ pub(crate) fn into_file<K: Kind>(
     buckets: &Buckets,
     (log2_partitions, starts): (u32, &[u64]),
     spill: &Spill,
-    threads: usize,
+    (threads, bytes_ahead): (usize, u64),
     progress: &Progress,
 ) -> Result<(), Error> {
     let mut workers = Workers::new(threads, || Sorting::<K> {
@@ -148,14 +150,15 @@ pub(crate) fn into_file<K: Kind>(
         sorted: Vec::new(),
     });
     let shift = buckets.log2_count() - log2_partitions;
-    workers.run(claims(set, buckets, log2_partitions, starts), |sorting, claim| {
+    workers.run(claims(set, buckets, log2_partitions, starts, bytes_ahead)?, |sorting, claim| {
         let (part, first, cursors) = claim?;
-        set.read(&part, &mut sorting.columns)?;
+        let rows = part.rows();
+        set.read(part, &mut sorting.columns)?;
         sorting.buckets.clear();
-        sorting.buckets.extend((first..first + part.rows()).map(|row| buckets.of(row)));
+        sorting.buckets.extend((first..first + rows).map(|row| buckets.of(row)));
         sorting.sort(&set.kind, shift, 1 << log2_partitions);
         sorting.write(cursors, spill)?;
-        progress.add(part.rows());
+        progress.add(rows);
         Ok(())
     })
 }

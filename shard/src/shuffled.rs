@@ -50,7 +50,7 @@ impl Shuffled {
         set: &Set<'_, K>,
         buckets: Buckets,
         place: Where,
-        threads: usize,
+        (threads, bytes_ahead): (usize, u64),
         temp_dir: &Path,
         progress: &Progress,
     ) -> Result<Self, Error> {
@@ -58,13 +58,13 @@ impl Shuffled {
         let (starts, rows) = match place {
             Where::Memory => {
                 let starts = buckets.starts(buckets.log2_count());
-                let words = into_memory(set, &buckets, &starts, threads, progress)?;
+                let words = into_memory(set, &buckets, &starts, (threads, bytes_ahead), progress)?;
                 (starts, Rows::Memory(words))
             }
             Where::File { log2_partitions } => {
                 let starts = buckets.starts(log2_partitions);
                 let spill = Spill::create(temp_dir, width + 1)?;
-                into_file(set, &buckets, (log2_partitions, &starts), &spill, threads, progress)?;
+                into_file(set, &buckets, (log2_partitions, &starts), &spill, (threads, bytes_ahead), progress)?;
                 (starts, Rows::File(spill))
             }
         };

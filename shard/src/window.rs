@@ -67,7 +67,7 @@ impl<K: Kind> Source for Kept<'_, K> {
         match self {
             Self::Stored(set, parts) => {
                 let part = &parts[chunk];
-                set.read(&Part::Stored(part), columns)?;
+                set.read(Part::Stored(part), columns)?;
                 set.kind.pack(columns, 0..part.rows as usize, words);
                 Ok(())
             }
@@ -87,13 +87,13 @@ pub(crate) fn write<K: Kind, S: Source>(
     batch_rows: usize,
     share: &Share,
     progress: &Progress,
-    put: impl Fn(usize, Vec<u8>, u64) -> Result<Object, Error> + Sync,
-) -> Result<Vec<Object>, Error> {
+    put: impl Fn(usize, Vec<u8>, u64) -> Result<(), Error> + Sync,
+) -> Result<(), Error> {
     let sizes = source.sizes();
     let cuts = Cuts::new(sizes.iter().sum(), batch_rows);
     let width = kind.width();
     let mut workers = Workers::new(share.writing_threads, || (S::Buffers::default(), kind.encoder()));
-    let mut objects = Vec::with_capacity(cuts.count());
+    let mut written = 0;
     let mut window: Vec<u32> = Vec::new();
     let (mut chunk, mut first, mut end) = (0, 0, 0);
     while chunk < sizes.len() {
@@ -114,24 +114,21 @@ pub(crate) fn write<K: Kind, S: Source>(
         let at_once = if source.in_turn() { 1 } else { share.writing_threads };
         workers.run_some(at_once, slots, |(buffers, _), (chunk, slot)| source.fill(chunk, buffers, slot))?;
 
-        let ready = (objects.len()..cuts.count()).take_while(|&batch| cuts.range(batch).end <= end).count();
-        let mut made: Vec<Option<Object>> = vec![None; ready];
-        let batches = (objects.len()..).zip(&mut made);
-        workers.run(batches, |(_, encoder), (batch, made)| {
+        let ready = (written..cuts.count()).take_while(|&batch| cuts.range(batch).end <= end).count();
+        workers.run(written..written + ready, |(_, encoder), batch| {
             interrupt::check()?;
             let range = cuts.range(batch);
             let bytes = kind.encode(&window[(range.start - first) * width..(range.end - first) * width], encoder);
             let count = range.len() as u64;
-            *made = Some(put(batch, bytes, count)?);
+            put(batch, bytes, count)?;
             progress.add(count);
             Ok(())
         })?;
-        objects.extend(made.into_iter().flatten());
-        let used = if objects.len() < cuts.count() { cuts.range(objects.len()).start } else { end };
+        written += ready;
+        let used = if written < cuts.count() { cuts.range(written).start } else { end };
         window.drain(..(used - first) * width);
         first = used;
     }
-    let written: u64 = objects.iter().map(|object| object.rows).sum();
-    assert_eq!(written, end as u64, "every row is in one batch");
-    Ok(objects)
+    assert_eq!((written, first), (cuts.count(), end), "every row is in one batch");
+    Ok(())
 }

@@ -6,16 +6,18 @@
 mod click_support;
 mod clicks;
 mod support;
+mod verifying;
 
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use manifests::batches::Batches;
 use manifests::load::{self, Shards};
 use manifests::place::Place;
 use manifests::ratings::{self, RatingRows};
-use schemas::dataset::Object;
+use schemas::manifest::Batch;
 use schemas::report::ShardReport;
 use serde_json::{Value, json};
 use support::{Spec, prepare};
@@ -85,15 +87,19 @@ fn shards(folder: &Path, manifest: &str) -> Shards {
 }
 
 /// The rows of each object.
-fn rows(place: &Place, objects: &[Object]) -> Vec<Vec<(u32, u32, u32)>> {
-    let read = |object: &Object| {
+fn rows(place: &Place, objects: &[Batch]) -> Vec<Vec<(u32, u32, u32)>> {
+    let read = |object: &Batch| {
         let mut rows = RatingRows::default();
-        ratings::decode(load::object(place, object, "test").unwrap(), &mut rows).unwrap();
+        ratings::decode(load::batch(place, object, "test").unwrap(), &mut rows).unwrap();
         assert_eq!(rows.len() as u64, object.rows);
         let ids = rows.users.iter().zip(&rows.items);
         ids.zip(&rows.ratings).map(|((&user, &item), rating)| (user, item, rating.to_bits())).collect()
     };
     objects.iter().map(read).collect()
+}
+
+fn all(batches: &Batches) -> Vec<Batch> {
+    batches.iter().collect()
 }
 
 fn sorted(rows: Vec<Vec<(u32, u32, u32)>>) -> Vec<(u32, u32, u32)> {
@@ -112,17 +118,26 @@ fn the_batches_are_the_rows_of_the_dataset() {
         let prepared =
             load::dataset(&Place::parse(folder.path().join("prepared/ml").to_str().unwrap()).unwrap()).unwrap();
         for (batches, parts, n, counted) in [
-            (&made.manifest.batches, &prepared.descriptor.parts, n, report.batches),
-            (&made.manifest.holdout_batches, &prepared.descriptor.holdout_parts, holdout, report.holdout_batches),
+            (made.batches.iter().collect::<Vec<_>>(), &prepared.descriptor.parts, n, report.batches),
+            (
+                made.holdout_batches.iter().collect(),
+                &prepared.descriptor.holdout_parts,
+                holdout,
+                report.holdout_batches,
+            ),
         ] {
-            let found = rows(&made.place, batches);
+            let found = rows(&made.place, &batches);
             assert_eq!((found.len() as u64, counted), (n.div_ceil(batch), n.div_ceil(batch)));
             let sizes: Vec<usize> = found.iter().map(Vec::len).collect();
             assert!(sizes.iter().max().unwrap_or(&0) - sizes.iter().min().unwrap_or(&0) <= 1, "{sizes:?}");
             assert!(sizes.iter().all(|&size| size as u64 <= batch), "{sizes:?}");
             assert!(found.iter().all(|rows| rows.is_sorted()), "rows are sorted inside a batch");
             assert!(found.len() < 3 || !found.concat().is_sorted(), "rows are not sorted across batches");
-            assert!(sorted(found) == sorted(rows(&prepared.place, parts)), "{n} rows: the same rows");
+            assert!(
+                sorted(found)
+                    == sorted(rows(&prepared.place, &parts.iter().cloned().map(Batch::from).collect::<Vec<_>>())),
+                "{n} rows: the same rows"
+            );
         }
         assert_eq!((report.rows, report.holdout_rows, report.unchanged), (n, holdout, false));
     }
@@ -151,9 +166,10 @@ fn each_batch_has_the_rows_that_the_shuffle_gives_it() {
         let made = shards(folder.path(), "ml.json");
         let prepared = Place::parse(folder.path().join("prepared/ml").to_str().unwrap()).unwrap();
         let parts = load::dataset(&prepared).unwrap().descriptor.parts;
-        let expected = shuffled(3, &rows(&prepared, &parts).concat());
+        let expected =
+            shuffled(3, &rows(&prepared, &parts.iter().cloned().map(Batch::from).collect::<Vec<_>>()).concat());
         let mut next = 0;
-        for batch in rows(&made.place, &made.manifest.batches) {
+        for batch in rows(&made.place, &all(&made.batches)) {
             let mut expected = expected[next..next + batch.len()].to_vec();
             expected.sort_unstable();
             assert!(batch == expected, "the batch that begins with row {next} of the shuffled {n}");
@@ -168,9 +184,9 @@ fn held_out_rows_are_in_holdout_batches_only_and_in_order() {
     done(folder.path(), &["--batch", "10"]);
     let made = shards(folder.path(), "ml.json");
     // The test dataset's held-out ratings are 100 and more, in order.
-    assert!(rows(&made.place, &made.manifest.batches).concat().iter().all(|row| f32::from_bits(row.2) < 10.0));
+    assert!(rows(&made.place, &all(&made.batches)).concat().iter().all(|row| f32::from_bits(row.2) < 10.0));
     let mut first = 100.0;
-    for batch in rows(&made.place, &made.manifest.holdout_batches) {
+    for batch in rows(&made.place, &all(&made.holdout_batches)) {
         let mut ratings: Vec<f32> = batch.iter().map(|row| f32::from_bits(row.2)).collect();
         ratings.sort_by(f32::total_cmp);
         for rating in ratings {
@@ -234,7 +250,7 @@ fn without_arguments_the_conventional_places_are_used() {
     let moved = elsewhere.path().join("moved");
     std::fs::rename(folder.path(), &moved).unwrap();
     let found = shards(&moved, "ml.json");
-    assert_eq!(rows(&found.place, &found.manifest.batches).concat().len(), 1003);
+    assert_eq!(rows(&found.place, &all(&found.batches)).concat().len(), 1003);
     let layout = found.manifest.layout.ratings().unwrap();
     let users = load::object(&found.place, &layout.users, "test").unwrap();
     assert_eq!(manifests::id_map::decode("user", users).unwrap()[..3], [1, 4, 7]);
@@ -247,18 +263,21 @@ fn the_examples_of_the_help_work() {
     assert!(help.starts_with("Shuffle a prepared dataset into mini-batches, with a manifest for `train`\n"), "{help}");
     assert!(help.contains(schemas::exit::EXIT_CODES_HELP), "{help}");
     let examples: Vec<&str> = help.lines().filter_map(|line| line.strip_prefix("  shard ")).collect();
-    assert_eq!(examples.len(), 3, "{help}");
+    let (examples, verify) = examples.split_at(4);
+    assert_eq!(verify, ["verify ml20m.json"], "{help}");
     let folder = folder_with(Spec { name: "ml20m", ..SMALL });
     let data = folder.path().join("data");
-    for (example, manifest) in examples.into_iter().zip(["ml20m.json", "ml20m.json", "data/ml20m/ml20m.json"]) {
+    let manifests = ["ml20m.json", "ml20m.json", "data/ml20m/ml20m.json", "ml20m.json"];
+    for (example, manifest) in examples.iter().zip(manifests) {
         let typed = example.replace("/data/", &format!("{}/", data.display()));
         let report = done(folder.path(), &typed.split(' ').collect::<Vec<_>>());
         assert!(!report.unchanged, "{example}");
         let made = shards(folder.path(), manifest);
-        assert_eq!(rows(&made.place, &made.manifest.batches).concat().len(), 1003, "{example}");
+        assert_eq!(rows(&made.place, &all(&made.batches)).concat().len(), 1003, "{example}");
+        assert_eq!(made.manifest.shuffle.seed, if example.contains("--seed 3") { 3 } else { 8 });
     }
     assert_eq!(shards(folder.path(), "data/ml20m/ml20m.json").manifest.base, ".");
-    assert_eq!(shards(folder.path(), "ml20m.json").manifest.shuffle.seed, 3);
+    assert!(shard(folder.path(), &verify[0].split(' ').collect::<Vec<_>>()).status.success());
 }
 
 #[test]
@@ -303,7 +322,7 @@ fn the_same_again_is_verified_and_something_else_is_refused() {
     );
     assert!(files(folder.path()) == before, "nothing was touched");
 
-    let batch = shards(folder.path(), "ml.json").manifest.batches[3].key.clone();
+    let batch = shards(folder.path(), "ml.json").batches.key(3).to_owned();
     let batch = folder.path().join("shards/ml").join(batch);
     let mut flipped = std::fs::read(&batch).unwrap();
     flipped[100] ^= 1;
@@ -366,6 +385,13 @@ fn wrong_usage_is_told() {
 }
 
 /// Changes the descriptor of the dataset in `folder`.
+fn edit_manifest(folder: &Path, change: impl Fn(&mut Value)) {
+    let path = folder.join("ml.json");
+    let mut manifest = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    change(&mut manifest);
+    std::fs::write(path, manifest.to_string()).unwrap();
+}
+
 fn edit(folder: &Path, change: impl Fn(&mut Value)) {
     let path = folder.join("prepared/ml/dataset.json");
     let mut descriptor = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
@@ -514,7 +540,7 @@ fn a_signal_ends_it_with_nothing_left_and_a_killed_run_can_be_repeated() {
     refused(folder.path(), &["--batch", "10"], 5, &["already has mini-batches"]);
     assert!(!done(folder.path(), &["--batch", "10", "--replace"]).unchanged);
     let made = shards(folder.path(), "ml.json");
-    assert_eq!(files(&folder.path().join("shards")).len(), made.manifest.batches.len() + 6 + 2, "and nothing else");
+    assert_eq!(files(&folder.path().join("shards")).len(), made.batches.len() + 6 + 2, "and nothing else");
 }
 
 #[test]
@@ -525,6 +551,7 @@ fn completions_name_every_flag() {
         "--batch",
         "--out",
         "--manifest",
+        "--rows-per-object",
         "--seed",
         "--replace",
         "--threads",

@@ -8,7 +8,8 @@ use manifests::clicks::{CodedRows, Form, decode_coded};
 use manifests::load::{self, Shards};
 use manifests::ratings::{self, RatingRows};
 use reporting::{Console, Progress, count};
-use schemas::dataset::{BaselineRmse, Object};
+use schemas::dataset::BaselineRmse;
+use schemas::manifest::Batch;
 use schemas::report::{EvaluateReport, Evaluated, RatingQuality, Split};
 use train_core::logistic::gradient::loss;
 use train_core::quality::Tally;
@@ -32,9 +33,9 @@ pub fn run(plan: &Evaluate, console: &Console) -> Result<EvaluateReport, Error> 
     let shards = load::shards(&plan.manifest)?;
     let manifest = &shards.manifest;
     like::check(&run.preparation, &manifest.layout, &shards.name)?;
-    let (objects, rows, which, other) = match plan.split {
-        Split::Train => (&manifest.batches, manifest.rows, "training", "holdout"),
-        Split::Holdout => (&manifest.holdout_batches, manifest.holdout_rows, "held-out", "train"),
+    let (batches, rows, which, other) = match plan.split {
+        Split::Train => (&shards.batches, manifest.rows, "training", "holdout"),
+        Split::Holdout => (&shards.holdout_batches, manifest.holdout_rows, "held-out", "train"),
     };
     if rows == 0 {
         let problem = format!("`{}` has no {which} rows", shards.name);
@@ -42,10 +43,10 @@ pub fn run(plan: &Evaluate, console: &Console) -> Result<EvaluateReport, Error> 
     }
     let model = run.model()?;
     let progress = console.progress("measuring", Some(rows), "rows");
-    let objects = objects_of(&shards, objects, plan.threads, &progress);
+    let objects = objects_of(&shards, batches.iter(), batches.len(), plan.threads, &progress);
     let evaluated = match &model {
-        Model::Clicks(model) => clicks(model, &objects, &shards, plan.split),
-        Model::Ratings(model) => stars(model, &objects, &shards, plan.split),
+        Model::Clicks(model) => clicks(model, objects, &shards, plan.split),
+        Model::Ratings(model) => stars(model, objects, &shards, plan.split),
     };
     progress.finish();
     let evaluated = evaluated?;
@@ -64,15 +65,16 @@ pub fn run(plan: &Evaluate, console: &Console) -> Result<EvaluateReport, Error> 
     })
 }
 
-/// The means to read `objects` of `shards`.
+/// The means to read `count` mini-batches of `shards`.
 pub(crate) fn objects_of<'a>(
     shards: &'a Shards,
-    objects: impl IntoIterator<Item = &'a Object>,
+    batches: impl Iterator<Item = Batch> + Send + 'static,
+    count: usize,
     threads: usize,
     progress: &'a Progress,
 ) -> Objects<'a> {
-    let objects = objects.into_iter().collect();
-    Objects { place: &shards.place, named_by: &shards.name, objects, threads, progress }
+    let objects = Box::new(batches);
+    Objects { place: &shards.place, named_by: &shards.name, objects, count, threads, progress }
 }
 
 fn shown(evaluated: &Evaluated) -> String {
@@ -98,7 +100,7 @@ struct ClickBatch {
     loss_sum: f64,
 }
 
-fn clicks(model: &logistic::Model, objects: &Objects<'_>, shards: &Shards, split: Split) -> Result<Evaluated, Error> {
+fn clicks(model: &logistic::Model, objects: Objects<'_>, shards: &Shards, split: Split) -> Result<Evaluated, Error> {
     let layout = &shards.manifest.layout;
     let (Some(form), Some(labels)) = (Form::of(layout), layout.labels()) else {
         let problem = format!("the rows of `{}` have no labels", shards.name);
@@ -129,7 +131,7 @@ fn clicks(model: &logistic::Model, objects: &Objects<'_>, shards: &Shards, split
 /// What a thread makes of a mini-batch of ratings: its rows, and the sums of squared and of absolute errors.
 type RatingErrors = (u64, [f64; 2]);
 
-fn stars(model: &pmf::Model, objects: &Objects<'_>, shards: &Shards, split: Split) -> Result<Evaluated, Error> {
+fn stars(model: &pmf::Model, objects: Objects<'_>, shards: &Shards, split: Split) -> Result<Evaluated, Error> {
     let work = |(rows, outputs): &mut (RatingRows, Vec<f32>), _, bytes, batch: &mut RatingErrors| {
         ratings::decode(bytes, rows)?;
         model.check(&rows.users, &rows.items)?;

@@ -47,7 +47,7 @@ use model::{Model, logistic, pmf};
 use output::{Files, Tables};
 use plan::{Plan, Task, Work};
 use protocol::supervisor::{Finished, Outcome, Rules};
-use reader::{BatchDecoder, ReadAhead};
+use reader::{BatchDecoder, ReadAhead, Set};
 use supervisor::Records;
 use worker::{Job, Shell};
 
@@ -164,17 +164,16 @@ fn check_finite(plan: &Plan, finished: &Finished, records: &Records, finite: boo
 }
 
 fn schedule(plan: &Plan) -> Result<Schedule, Error> {
-    let n_batches = u32::try_from(plan.shards.manifest.batches.len()).map_err(Error::internal)?;
+    let n_batches = u32::try_from(plan.shards.batches.len()).map_err(Error::internal)?;
     Ok(Schedule::new(n_batches, plan.task.common().step_batches))
 }
 
 /// Runs supervisor and workers to the end.
 fn train<M: Model>(plan: &Plan, model: &M, watch: Watch<'_>) -> Result<(Finished, Records, M::Saved), Error> {
-    let manifest = &plan.shards.manifest;
     let common = plan.task.common();
     let schedule = schedule(plan)?;
-    let n_batches = u32::try_from(manifest.batches.len()).map_err(Error::internal)?;
-    let n_holdout_batches = u32::try_from(manifest.holdout_batches.len()).map_err(Error::internal)?;
+    let n_batches = u32::try_from(plan.shards.batches.len()).map_err(Error::internal)?;
+    let n_holdout_batches = u32::try_from(plan.shards.holdout_batches.len()).map_err(Error::internal)?;
     let (exchange, control) = (MemoryExchange::default(), MemoryControl::default());
     let rules = Rules {
         n_workers: plan.workers,
@@ -206,7 +205,7 @@ fn train<M: Model>(plan: &Plan, model: &M, watch: Watch<'_>) -> Result<(Finished
         let (exchange, control) = (&exchange, &control);
         let mut workers = Vec::new();
         for job in (0..plan.workers).map(job) {
-            let batches = ReadAhead::start(scope, Arc::clone(&shards), job.wanted(), depth);
+            let batches = ReadAhead::start(Arc::clone(&shards), Set::Train, job.wanted(), depth)?;
             let decoder = BatchDecoder::new(Arc::clone(&shards), model);
             let shell = Shell::new(job.clone(), model, exchange, control, batches, decoder)?;
             workers.push(scope.spawn(move || watched(&job, control, || shell.work())));

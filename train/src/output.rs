@@ -114,7 +114,7 @@ pub fn prepare(plan: &Plan) -> Result<Tables, Error> {
 pub fn announce(plan: &Plan, console: &Console) {
     let manifest = &plan.shards.manifest;
     let (model, settings) = match &plan.task {
-        Task::Pmf(task) => pmf::announced(task, manifest.batches.len()),
+        Task::Pmf(task) => pmf::announced(task, plan.shards.batches.len()),
         Task::Logistic(task) => logistic::announced(task),
     };
     console.note(format!(
@@ -122,7 +122,7 @@ pub fn announce(plan: &Plan, console: &Console) {
         plan.shards.name,
         count(manifest.rows),
         plan.task.rows(),
-        manifest.batches.len(),
+        plan.shards.batches.len(),
         count(manifest.holdout_rows),
     ));
     let step_batches = plan.task.common().step_batches;
@@ -198,7 +198,7 @@ fn report(
     [model_digest, history_digest]: [Digest; 2],
     start: Instant,
 ) -> TrainReport {
-    let steps_per_epoch = (plan.shards.manifest.batches.len() as u64).div_ceil(plan.task.common().step_batches.into());
+    let steps_per_epoch = (plan.shards.batches.len() as u64).div_ceil(plan.task.common().step_batches.into());
     let epochs = finished.steps / steps_per_epoch;
     let last_epoch = records.steps.iter().filter(|s| epochs > 0 && s.epoch == epochs - 1);
     let (loss_sum, rows) = last_epoch.fold((0.0, 0), |(loss, rows), s| (loss + s.loss_sum, rows + s.rows));

@@ -16,7 +16,8 @@ use manifests::load::{self, Dataset};
 use manifests::place::Place;
 use raw::source;
 use reporting::{Console, count};
-use schemas::dataset::{DESCRIPTOR_KEY, Object};
+use schemas::dataset::DESCRIPTOR_KEY;
+use schemas::manifest::Batch;
 use schemas::report::{ClickQuality, KnownPairs, PredictReport, Predicted, RatingQuality, Split};
 
 use crate::error::Error;
@@ -157,11 +158,11 @@ impl Parts {
     }
 
     /// The parts in order.
-    fn objects(&self) -> Vec<&Object> {
+    fn objects(&self) -> Vec<Batch> {
         let d = &self.dataset.descriptor;
         let all = d.parts.iter().map(|part| (Split::Train, part));
         let all = all.chain(d.holdout_parts.iter().map(|part| (Split::Holdout, part)));
-        all.filter(|(split, _)| self.splits.contains(split)).map(|(_, part)| part).collect()
+        all.filter(|(split, _)| self.splits.contains(split)).map(|(_, part)| Batch::from(part.clone())).collect()
     }
 
     /// Number of the first held-out row.

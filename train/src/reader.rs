@@ -1,39 +1,32 @@
-//! Reads mini-batches: fetched from storage ahead of their use by a thread that mostly waits, decoded by the worker that uses
-//! them, so that they are in its processor's cache.
+//! Reads mini-batches: fetched from storage ahead of their use by a thread that mostly waits, checked and decoded by the
+//! worker that uses them, so that they are in its processor's cache.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use manifests::load::{self, Shards};
-use schemas::dataset::Object;
+use manifests::fetch::{Ahead, Fetch};
+use manifests::load::Shards;
+use schemas::manifest::Batch;
 
 use crate::error::Error;
 use crate::model::Model;
+
+/// Requests under way at once when the place is remote, at least.
+const REMOTE_IN_FLIGHT: usize = 16;
+/// Bytes ahead of their use when the place is remote, at least.
+const REMOTE_BYTES: u64 = 32 << 20;
 
 /// A mini-batch as it is stored, equal to what the manifest records.
 #[derive(Debug)]
 pub struct Fetched {
     /// Which it is.
-    pub object: Object,
+    pub batch: Batch,
     /// Its bytes.
     pub bytes: Bytes,
-    /// Microseconds to read it and check its digest.
+    /// Microseconds from the request to the bytes, and to check their digest.
     pub fetch_us: u64,
-}
-
-impl Fetched {
-    /// Fetches `object` of `shards`.
-    ///
-    /// # Errors
-    /// When it is missing or is not what the manifest records.
-    pub fn new(shards: &Shards, object: &Object) -> Result<Self, Error> {
-        let start = Instant::now();
-        let bytes = load::object(&shards.place, object, &shards.name)?;
-        Ok(Self { object: object.clone(), bytes, fetch_us: start.elapsed().as_micros() as u64 })
-    }
 }
 
 /// Decodes mini-batches one after the other into the same buffers.
@@ -63,51 +56,73 @@ impl<'a, M: Model> BatchDecoder<'a, M> {
     /// # Errors
     /// When it holds rows the model has no place for, or not as many as the manifest says.
     pub fn decode(&mut self, fetched: Fetched) -> Result<&M::Batch, Error> {
-        let Fetched { object, bytes, .. } = fetched;
-        let wrong = |problem: String| Error::Batch { place: self.shards.place.show(&object.key), problem };
+        let Fetched { batch, bytes, .. } = fetched;
+        let place = || match batch.offset {
+            None => self.shards.place.show(&batch.key),
+            Some(start) => format!("{}, mini-batch at byte {start}", self.shards.place.show(&batch.key)),
+        };
+        let wrong = |problem: String| Error::Batch { place: place(), problem };
         let rows = self.model.decode(bytes, &mut self.decoder, &mut self.batch).map_err(wrong)?;
-        if rows != object.rows {
-            return Err(wrong(format!("it has {rows} rows, the manifest says {}", object.rows)));
+        if rows != batch.rows {
+            return Err(wrong(format!("it has {rows} rows, the manifest says {}", batch.rows)));
         }
         Ok(&self.batch)
     }
 }
 
+/// Mini-batches of which set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Set {
+    /// Training rows.
+    Train,
+    /// Held-out rows.
+    Holdout,
+}
+
 /// Mini-batches in the order of their use, fetched ahead.
 #[derive(Debug)]
 pub struct ReadAhead {
-    fetched: Receiver<Result<Fetched, Error>>,
+    shards: Arc<Shards>,
+    fetch: Fetch,
 }
 
 impl ReadAhead {
-    /// Starts to fetch the training batches whose indices `wanted` yields, `depth` ahead, in a thread of `scope`.
-    pub fn start<'scope>(
-        scope: &'scope std::thread::Scope<'scope, '_>,
+    /// Starts to fetch the batches of `set` whose indices `wanted` yields, about `depth` ahead; more from a remote place.
+    ///
+    /// # Errors
+    /// When the operating system refuses a thread.
+    pub fn start(
         shards: Arc<Shards>,
-        wanted: impl Iterator<Item = u32> + Send + 'scope,
+        set: Set,
+        wanted: impl Iterator<Item = u32> + Send + 'static,
         depth: usize,
-    ) -> Self {
-        let (fetched_in, fetched) = sync_channel(depth);
-        scope.spawn(move || {
-            for index in wanted {
-                let object = &shards.manifest.batches[index as usize];
-                let panicked = |_| Err(Error::Internal(format!("the reader panicked over {}", object.key)));
-                let result = catch_unwind(AssertUnwindSafe(|| Fetched::new(&shards, object))).unwrap_or_else(panicked);
-                let failed = result.is_err();
-                // The worker has gone, or has been told that a batch cannot be read.
-                if fetched_in.send(result).is_err() || failed {
-                    return;
-                }
-            }
-        });
-        Self { fetched }
+    ) -> Result<Self, Error> {
+        let batches = match set {
+            Set::Train => shards.batches.clone(),
+            Set::Holdout => shards.holdout_batches.clone(),
+        };
+        let mean_bytes = (batches.bytes() / batches.len().max(1) as u128) as u64;
+        // The mean of the sizes is rounded down, and the sizes vary.
+        let bytes = (depth as u64 + 1) * (mean_bytes + mean_bytes / 8);
+        let (in_flight, bytes) = match shards.place.is_local() {
+            true => (depth, bytes),
+            false => (depth.max(REMOTE_IN_FLIGHT), bytes.max(REMOTE_BYTES)),
+        };
+        let ahead = Ahead { in_flight: NonZeroUsize::new(in_flight).unwrap_or(NonZeroUsize::MIN), bytes };
+        let wanted = wanted.map(move |index| batches.get(index as usize));
+        let fetch = Fetch::ahead(&shards.place, wanted, ahead).map_err(Error::internal)?;
+        Ok(Self { shards, fetch })
     }
 
     /// The next batch, for which it waits `wait` at most.
     ///
     /// # Errors
-    /// When it could not be read, or not in time.
+    /// When it could not be read, or not in time, or is missing or not what the manifest records.
     pub fn next(&self, wait: Duration) -> Result<Fetched, Error> {
-        self.fetched.recv_timeout(wait).unwrap_or_else(|_| Err(Error::Slow { seconds: wait.as_secs() }))
+        let fetched = self.fetch.next_within(wait).map_err(|_| Error::Slow { seconds: wait.as_secs() })?;
+        let fetched = fetched.ok_or_else(|| Error::Internal("there are no more mini-batches to read".to_owned()))?;
+        let (batch, took, start) = (fetched.batch.clone(), fetched.took, Instant::now());
+        let bytes = fetched.checked(&self.shards.place, &self.shards.name)?;
+        Ok(Fetched { batch, bytes, fetch_us: (took + start.elapsed()).as_micros() as u64 })
     }
 }

@@ -80,7 +80,9 @@ fn rated(
     like::check(&run.preparation, &shards.manifest.layout, &shards.name)?;
     let m = &shards.manifest;
     let progress = console.progress("reading what was rated", Some(m.rows + m.holdout_rows), "ratings");
-    let objects = objects_of(&shards, m.batches.iter().chain(&m.holdout_batches), plan.threads, &progress);
+    let batches = shards.batches.iter().chain(shards.holdout_batches.iter());
+    let n_batches = shards.batches.len() + shards.holdout_batches.len();
+    let objects = objects_of(&shards, batches, n_batches, plan.threads, &progress);
     let work = |rows: &mut RatingRows, _, bytes, items: &mut Vec<u32>| {
         ratings::decode(bytes, rows)?;
         model.check(&rows.users, &rows.items)?;

@@ -1,24 +1,24 @@
 //! Stored rows, object by object, for those who use a trained model: read and decoded by several threads, seen in order.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use bytes::Bytes;
-use manifests::load;
+use manifests::fetch::{Ahead, Fetch, Fetched};
 use manifests::place::Place;
 use raw::blocks::in_order;
 use reporting::Progress;
-use schemas::dataset::Object;
+use schemas::manifest::Batch;
 
 use crate::error::Error;
 
-/// Some objects and the means to read them.
+/// Some objects, or mini-batches in them, and the means to read them.
 pub struct Objects<'a> {
     /// Where they lie.
     pub place: &'a Place,
     /// The file that names them.
     pub named_by: &'a str,
-    /// The objects.
-    pub objects: Vec<&'a Object>,
+    /// The objects, in order.
+    pub objects: Box<dyn Iterator<Item = Batch> + Send>,
+    /// How many there are.
+    pub count: usize,
     /// How many threads work on them.
     pub threads: usize,
     /// Where progress is shown, in rows.
@@ -33,33 +33,38 @@ impl Objects<'_> {
     /// # Errors
     /// Of the first object that is missing, damaged, or not what it should be; of `keep`; or that a signal came.
     pub fn each<State: Default + Send, Made: Default + Send>(
-        &self,
+        self,
         work: impl Fn(&mut State, usize, Bytes, &mut Made) -> Result<usize, String> + Sync,
         mut keep: impl FnMut(&Made, usize) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let claimed = AtomicU64::new(0);
+        let Self { place, named_by, objects, count, threads, progress } = self;
+        let fetch = Fetch::shared(place, objects, Ahead::default()).map_err(Error::internal)?;
         let produce = |state: &mut State, made: &mut Made| {
-            let number = claimed.fetch_add(1, Ordering::Relaxed);
-            let object = self.objects.get(number as usize)?;
-            let one = |bytes| work(state, number as usize, bytes, made);
-            Some((number, self.one(object, one).map(|()| (number, object.rows))))
+            let fetched = fetch.next()?;
+            let (number, rows) = (fetched.number, fetched.batch.rows);
+            let outcome = one(place, named_by, fetched, |bytes| work(state, number as usize, bytes, made));
+            Some((number, outcome.map(|()| (number, rows))))
         };
         let consume = |made: &Made, (number, rows): (u64, u64)| {
             keep(made, number as usize)?;
-            self.progress.add(rows);
+            progress.add(rows);
             Ok(())
         };
-        let threads = self.threads.min(self.objects.len()).max(1);
-        in_order(threads, State::default, produce, consume).map(drop)
+        in_order(threads.min(count).max(1), State::default, produce, consume).map(drop)
     }
+}
 
-    fn one(&self, object: &Object, work: impl FnOnce(Bytes) -> Result<usize, String>) -> Result<(), Error> {
-        let bytes = load::object(self.place, object, self.named_by)?;
-        let corrupt = |problem| manifests::Error::Corrupt { place: self.place.show(&object.key), problem };
-        let rows = work(bytes).map_err(corrupt)?;
-        if rows as u64 != object.rows {
-            return Err(corrupt(format!("it has {rows} rows, `{}` says {}", self.named_by, object.rows)).into());
-        }
-        Ok(())
+fn one(
+    place: &Place,
+    named_by: &str,
+    fetched: Fetched,
+    work: impl FnOnce(Bytes) -> Result<usize, String>,
+) -> Result<(), Error> {
+    let (shown, expected) = (place.show(&fetched.batch.key), fetched.batch.rows);
+    let corrupt = |problem| manifests::Error::Corrupt { place: shown.clone(), problem };
+    let rows = work(fetched.checked(place, named_by)?).map_err(corrupt)?;
+    if rows as u64 != expected {
+        return Err(corrupt(format!("it has {rows} rows, `{named_by}` says {expected}")).into());
     }
+    Ok(())
 }

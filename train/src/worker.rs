@@ -13,7 +13,7 @@ use crate::exchange::UpdateExchange;
 use crate::model::{Model, Share};
 use crate::protocol::envelope;
 use crate::protocol::worker::{Command, Event, Worker};
-use crate::reader::{BatchDecoder, Fetched, ReadAhead};
+use crate::reader::{BatchDecoder, ReadAhead, Set};
 
 /// What a worker needs to know of its run.
 #[derive(Clone, Debug)]
@@ -68,6 +68,9 @@ impl Job {
 
 /// How often a worker that waits looks whether the run was aborted.
 const POLL: Duration = Duration::from_millis(100);
+
+/// Held-out batches that a worker's reader is ahead.
+const HOLDOUT_AHEAD: usize = 2;
 
 /// Gradient buffers of a worker that are in use at once: being computed, published, and perhaps still being read.
 const BUFFERS: usize = 3;
@@ -253,9 +256,9 @@ impl<'a, M: Model> Shell<'a, M> {
         let shards = self.decoder.shards();
         let mut losses = Vec::new();
         let steps = self.steps();
+        let batches = ReadAhead::start(shards, Set::Holdout, self.job.holdout_slots(), HOLDOUT_AHEAD)?;
         for slot in self.job.holdout_slots() {
-            let fetched = Fetched::new(&shards, &shards.manifest.holdout_batches[slot as usize])?;
-            let batch = self.decoder.decode(fetched)?;
+            let batch = self.decoder.decode(batches.next(self.job.wait_max)?)?;
             let loss = self.model.measure(steps, batch, &mut self.scratch);
             losses.push(BatchLoss { slot, loss_sum: loss.sum, rows: loss.rows });
         }

@@ -129,6 +129,17 @@ impl Console {
         }
     }
 
+    /// As [`Console::finish`], for a report on something: when that is not `good`, the exit code is that of bad data.
+    pub fn finish_checked<R: serde::Serialize, E: Explain>(
+        &self,
+        result: Result<R, E>,
+        good: impl FnOnce(&R) -> bool,
+    ) -> ExitCode {
+        let bad = result.as_ref().is_ok_and(|report| !good(report));
+        let code = self.finish(result);
+        if bad { ExitCode::from(ErrorKind::Data.exit_code()) } else { code }
+    }
+
     fn error(&self, error: &dyn Explain) {
         let mut text = format!("{} {error}", self.paint("error:", "31;1"));
         let mut cause = error.source();

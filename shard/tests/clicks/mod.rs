@@ -7,6 +7,7 @@ use manifests::clicks::{self, ClickRows, Form};
 use manifests::load;
 use manifests::place::Place;
 use schemas::dataset::Object;
+use schemas::manifest::Batch;
 use serde_json::{Value, json};
 
 use super::click_support::{Spec, prepare};
@@ -31,10 +32,10 @@ fn folder_with(spec: Spec) -> tempfile::TempDir {
 }
 
 /// The rows of each object, cell by cell as bits.
-fn rows(form: Form, place: &Place, objects: &[Object]) -> Vec<Vec<Vec<u32>>> {
-    let read = |object: &Object| {
+fn rows(form: Form, place: &Place, objects: impl Iterator<Item = Batch>) -> Vec<Vec<Vec<u32>>> {
+    let read = |object: Batch| {
         let mut rows = ClickRows::default();
-        clicks::decode(form, load::object(place, object, "test").unwrap(), &mut rows).unwrap();
+        clicks::decode(form, load::batch(place, &object, "test").unwrap(), &mut rows).unwrap();
         assert_eq!(rows.len as u64, object.rows);
         let row = |i: usize| {
             let floats = std::iter::once(&rows.labels).chain(&rows.numbers).filter(|column| !column.is_empty());
@@ -43,7 +44,11 @@ fn rows(form: Form, place: &Place, objects: &[Object]) -> Vec<Vec<Vec<u32>>> {
         };
         (0..rows.len).map(row).collect()
     };
-    objects.iter().map(read).collect()
+    objects.map(read).collect()
+}
+
+fn whole(parts: &[Object]) -> impl Iterator<Item = Batch> {
+    parts.iter().cloned().map(Batch::from)
 }
 
 fn sorted(rows: Vec<Vec<Vec<u32>>>) -> Vec<Vec<u32>> {
@@ -63,13 +68,13 @@ fn the_batches_are_the_rows_of_the_dataset() {
         let made = shards(folder.path(), "criteo.json");
         let prepared =
             load::dataset(&Place::parse(folder.path().join("prepared/criteo").to_str().unwrap()).unwrap()).unwrap();
-        let found = rows(form, &made.place, &made.manifest.batches);
+        let found = rows(form, &made.place, made.batches.iter());
         assert_eq!((found.len() as u64, report.batches), (n.div_ceil(250), n.div_ceil(250)));
-        let expected = rows(form, &prepared.place, &prepared.descriptor.parts);
+        let expected = rows(form, &prepared.place, whole(&prepared.descriptor.parts));
         assert!(n < 3 || found.concat() != expected.concat(), "{n} rows stay in order");
         assert!(sorted(found) == sorted(expected), "{n} rows: the same rows");
-        let kept = rows(form, &made.place, &made.manifest.holdout_batches);
-        assert!(kept.concat() == rows(form, &prepared.place, &prepared.descriptor.holdout_parts).concat());
+        let kept = rows(form, &made.place, made.holdout_batches.iter());
+        assert!(kept.concat() == rows(form, &prepared.place, whole(&prepared.descriptor.holdout_parts)).concat());
     }
 }
 

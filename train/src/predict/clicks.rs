@@ -95,7 +95,8 @@ fn predict_parts(job: &Job<'_>, model: &Model, parts: &Parts) -> Result<Done, Er
     let objects = Objects {
         place: &parts.dataset.place,
         named_by: &parts.descriptor,
-        objects: parts.objects(),
+        count: parts.objects().len(),
+        objects: Box::new(parts.objects().into_iter()),
         threads: job.plan.threads,
         progress: &progress,
     };

@@ -84,11 +84,12 @@ pub(crate) fn write(folder: &Path, sparse: bool) {
         layout,
         holdout: Some(Holdout { fraction: 0.1, seed: 8 }),
         shuffle: Shuffle { seed: 8, batch_rows: BATCH_ROWS, sorted_by: vec![] },
+        rows_per_object: None,
         base: "shards/criteo".to_owned(),
         rows: ROWS[0],
         holdout_rows: ROWS[1],
-        batches: batches(&staging, "batch", form, &train),
-        holdout_batches: batches(&staging, "holdout", form, &holdout),
+        batches: batches(&staging, "batch", form, &train).into(),
+        holdout_batches: batches(&staging, "holdout", form, &holdout).into(),
     };
     staging.commit(serde_json::to_vec_pretty(&manifest).unwrap(), true).unwrap();
 }

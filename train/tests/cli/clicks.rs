@@ -197,11 +197,12 @@ pub(crate) fn write_manifest(folder: &Path, name: &str, sparse: bool, held_out: 
         layout: layout(sparse, &staging),
         holdout: None,
         shuffle: Shuffle { seed: 8, batch_rows: BATCH_ROWS as u64, sorted_by: Vec::new() },
+        rows_per_object: None,
         base: format!("shards/{name}"),
         rows: train.len() as u64,
         holdout_rows: holdout.len() as u64,
-        batches: objects(&staging, "batch", sparse, &train, BATCH_ROWS),
-        holdout_batches: objects(&staging, "holdout", sparse, &holdout, BATCH_ROWS),
+        batches: objects(&staging, "batch", sparse, &train, BATCH_ROWS).into(),
+        holdout_batches: objects(&staging, "holdout", sparse, &holdout, BATCH_ROWS).into(),
     };
     staging.commit(serde_json::to_vec_pretty(&manifest).unwrap(), true).unwrap();
 }

@@ -80,9 +80,9 @@ fn a_matrix_factorisation_has_the_figures_of_its_run() {
         let (users, items) = (side(&sandbox, "runs/ratings", "user"), side(&sandbox, "runs/ratings", "item"));
         let shards = manifests::load::shards(sandbox.path("ml20m.json").to_str().unwrap()).unwrap();
         let (mut squares, mut absolute) = (0.0, 0.0);
-        for object in &shards.manifest.batches {
+        for object in shards.batches.iter() {
             let mut rows = manifests::ratings::RatingRows::default();
-            let bytes = manifests::load::object(&shards.place, object, "test").unwrap();
+            let bytes = manifests::load::batch(&shards.place, &object, "test").unwrap();
             manifests::ratings::decode(bytes, &mut rows).unwrap();
             for ((&user, &item), &rating) in rows.users.iter().zip(&rows.items).zip(&rows.ratings) {
                 let error = stars(MEAN, &users, &items, original(user), original(item)) - MEAN - f64::from(rating);

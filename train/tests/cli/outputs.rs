@@ -97,9 +97,9 @@ fn the_held_out_loss_can_be_reckoned_from_the_files() {
         .map(|name| floats(tensors.tensor(name).unwrap().data()));
     let shards = manifests::load::shards(sandbox.path("ml20m.json").to_str().unwrap()).unwrap();
     let (mut sum, mut n) = (0.0, 0);
-    for object in &shards.manifest.holdout_batches {
+    for object in shards.holdout_batches.iter() {
         let mut rows = manifests::ratings::RatingRows::default();
-        let bytes = manifests::load::object(&shards.place, object, "test").unwrap();
+        let bytes = manifests::load::batch(&shards.place, &object, "test").unwrap();
         manifests::ratings::decode(bytes, &mut rows).unwrap();
         for ((&user, &item), &rating) in rows.users.iter().zip(&rows.items).zip(&rows.ratings) {
             let (user, item) = (user as usize, item as usize);

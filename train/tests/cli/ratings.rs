@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
+use manifests::batches::Batches;
 use manifests::commit::Staging;
 use manifests::digest::digest;
 use manifests::load;
 use manifests::place::Place;
 use manifests::ratings::{self, RatingRows};
-use schemas::dataset::{DESCRIPTOR_KEY, Descriptor, FORMAT, Object, RowCounts, VERSION};
+use schemas::dataset::{DESCRIPTOR_KEY, Descriptor, FORMAT, RowCounts, VERSION};
 
 /// Rows of a part, at most.
 const PART_ROWS: usize = 900;
@@ -18,10 +19,10 @@ pub(crate) fn write_ratings(folder: &Path, name: &str, change: impl FnOnce(&mut 
     let manifest = &shards.manifest;
     let place = Place::parse(folder.join(name).to_str().unwrap()).unwrap();
     let staging = Staging::new(&place, &place, DESCRIPTOR_KEY, &digest(b"ratings"));
-    let parts = |prefix: &str, batches: &[Object]| {
+    let parts = |prefix: &str, batches: &Batches| {
         let (mut all, mut batch) = (Vec::new(), RatingRows::default());
-        for object in batches {
-            ratings::decode(load::object(&shards.place, object, "test").unwrap(), &mut batch).unwrap();
+        for object in batches.iter() {
+            ratings::decode(load::batch(&shards.place, &object, "test").unwrap(), &mut batch).unwrap();
             all.extend((0..batch.len()).map(|row| (batch.users[row], batch.items[row], batch.ratings[row])));
         }
         let part = |(i, cells): (usize, &[(u32, u32, f32)])| {
@@ -51,8 +52,8 @@ pub(crate) fn write_ratings(folder: &Path, name: &str, change: impl FnOnce(&mut 
             filtered: 0,
         },
         holdout: manifest.holdout,
-        parts: parts("train", &manifest.batches),
-        holdout_parts: parts("holdout", &manifest.holdout_batches),
+        parts: parts("train", &shards.batches),
+        holdout_parts: parts("holdout", &shards.holdout_batches),
         rejects: None,
     };
     change(&mut descriptor);

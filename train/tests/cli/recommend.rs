@@ -13,9 +13,9 @@ use crate::shards::{MEAN, SMALL, edit, original};
 fn rated(sandbox: &Sandbox, user: u32) -> BTreeSet<u32> {
     let shards = manifests::load::shards(sandbox.path("ml20m.json").to_str().unwrap()).unwrap();
     let mut ids = BTreeSet::new();
-    for object in shards.manifest.batches.iter().chain(&shards.manifest.holdout_batches) {
+    for object in shards.batches.iter().chain(shards.holdout_batches.iter()) {
         let mut rows = manifests::ratings::RatingRows::default();
-        manifests::ratings::decode(manifests::load::object(&shards.place, object, "test").unwrap(), &mut rows).unwrap();
+        manifests::ratings::decode(manifests::load::batch(&shards.place, &object, "test").unwrap(), &mut rows).unwrap();
         let theirs = rows.users.iter().zip(&rows.items).filter(|(found, _)| **found == user);
         ids.extend(theirs.map(|(_, &item)| original(item)));
     }

@@ -99,11 +99,12 @@ pub(crate) fn write(folder: &Path, spec: Spec) {
             batch_rows: spec.batch_rows,
             sorted_by: vec!["user".to_owned(), "item".to_owned()],
         },
+        rows_per_object: None,
         base: format!("shards/{}", spec.name),
         rows: spec.rows,
         holdout_rows: spec.holdout,
-        batches: batches(&staging, "batch", spec, &train),
-        holdout_batches: batches(&staging, "holdout", spec, &holdout),
+        batches: batches(&staging, "batch", spec, &train).into(),
+        holdout_batches: batches(&staging, "holdout", spec, &holdout).into(),
     };
     let text = serde_json::to_vec_pretty(&manifest).unwrap();
     staging.commit(text, true).unwrap();
