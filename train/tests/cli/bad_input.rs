@@ -57,9 +57,9 @@ fn a_manifest_that_cannot_be_used_is_told() {
         (|m| std::fs::write(m, "rating\n").unwrap(), 4, "ml20m.json: not a gristmill.manifest file: "),
         (|m| std::fs::write(m, "").unwrap(), 4, "ml20m.json: not a gristmill.manifest file: "),
         (
-            |m| edit(m, |v| v["version"] = json!(2)),
+            |m| edit(m, |v| v["version"] = json!(3)),
             4,
-            "ml20m.json: version 2 of gristmill.manifest is unknown; this build reads versions up to 1\n  fix: use a newer",
+            "ml20m.json: version 3 of gristmill.manifest is unknown; this build reads versions up to 2\n  fix: use a newer",
         ),
         (
             |m| edit(m, |v| v["format"] = json!("gristmill.dataset")),
