@@ -16,7 +16,7 @@ pub(super) fn expand(named: &[PathBuf]) -> Result<Vec<Input>, Error> {
     let mut inputs = Vec::new();
     for path in named {
         let files = |files: Vec<PathBuf>| files.into_iter().map(Input::Path);
-        match (Input::named(path).map_err(raw::Error::from)?, path.to_str()) {
+        match (Input::named(path)?, path.to_str()) {
             (Input::Object { place, key }, _) => inputs.extend(in_store(place, key)?),
             _ if path.is_dir() => inputs.extend(files(in_folder(path)?)),
             (_, Some(pattern)) if !path.exists() && pattern.contains(WILDCARDS) => {
