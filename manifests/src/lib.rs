@@ -11,6 +11,7 @@
 //!
 //! There is no knowledge here of how rows are prepared, shuffled or trained on.
 
+mod bucket;
 pub mod clicks;
 pub mod commit;
 pub mod digest;
