@@ -144,6 +144,7 @@ fn each_sdk_is_named_in_one_file() {
                 "manifests/s3/src/upload.rs",
                 "tests/services/tests/s3/faults.rs",
                 "tests/services/tests/s3/ports.rs",
+                "tests/services/tests/s3/rates.rs",
             ],
         ),
         ("aws_sdk_s3", &["manifests/s3/src/sdk.rs"]),

@@ -42,12 +42,11 @@ impl Transfer {
                 }
                 Some(Err(error)) => Some((Err(error), None)),
                 None if received == length => None,
-                None => {
-                    Some((Err(Error::Truncated { received, length, cause: "its reader ended".to_owned() }), None))
-                }
+                None => Some((Err(Error::Truncated { received, length, cause: "its reader ended".to_owned() }), None)),
             }
         });
-        Ok(stream.boxed())
+        // The port's readers ask once more after the end.
+        Ok(stream.fuse().boxed())
     }
 
     /// Sends the bytes on until all have been sent, nobody takes them, or there is no hope.
@@ -106,7 +105,9 @@ impl Transfer {
         let (described, body) = self.bucket.get(ask).await?;
         match described.content_range.as_deref().and_then(content_range) {
             Some((range, _)) if range.start == position => Ok(body),
-            _ => Err(Error::Internal { cause: "the server does not answer with the range that was asked for".to_owned() }),
+            _ => Err(Error::Internal {
+                cause: "the server does not answer with the range that was asked for".to_owned(),
+            }),
         }
     }
 }

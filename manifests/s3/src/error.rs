@@ -147,8 +147,13 @@ impl Error {
                 Self::Expired { code }
             }
             (
-                "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken" | "InvalidSecurity" | "AuthFailure"
-                | "UnrecognizedClientException" | "RequestTimeTooSkewed",
+                "InvalidAccessKeyId"
+                | "SignatureDoesNotMatch"
+                | "InvalidToken"
+                | "InvalidSecurity"
+                | "AuthFailure"
+                | "UnrecognizedClientException"
+                | "RequestTimeTooSkewed",
                 _,
             ) => Self::Rejected { code },
             ("PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException", _)

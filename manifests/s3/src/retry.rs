@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
-use aws_smithy_runtime_api::client::retries::classifiers::{ClassifyRetry, RetryAction};
+use aws_smithy_runtime_api::client::retries::classifiers::{ClassifyRetry, RetryAction, RetryClassifierPriority};
 use aws_smithy_types::retry::ErrorKind;
 
 /// Whether a request that failed with this code or status may succeed when it is sent again as it is.
@@ -75,6 +75,11 @@ impl ClassifyRetry for Classifier {
 
     fn name(&self) -> &'static str {
         "s3"
+    }
+
+    /// The last word: the SDK's own rules run before it, and do not know of `Retry-After`.
+    fn priority(&self) -> RetryClassifierPriority {
+        RetryClassifierPriority::run_after(RetryClassifierPriority::transient_error_classifier())
     }
 }
 

@@ -15,8 +15,7 @@ use aws_sdk_s3::config::{BehaviorVersion, IdentityCache, Region, StalledStreamPr
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use aws_sdk_s3::types::{
-    ChecksumMode, CompletedMultipartUpload, CompletedPart, Delete, MetadataDirective, ObjectIdentifier,
-    StorageClass,
+    ChecksumMode, CompletedMultipartUpload, CompletedPart, Delete, MetadataDirective, ObjectIdentifier, StorageClass,
 };
 use aws_smithy_http_client::tls;
 use bytes::Bytes;
@@ -90,9 +89,7 @@ async fn client(settings: &Settings) -> Client {
         .retry_partition(RetryPartition::custom("gristmill").token_bucket(TokenBucket::unlimited()).build())
         .retry_classifier(Classifier)
         .timeout_config(timeouts(settings, 0))
-        .stalled_stream_protection(
-            StalledStreamProtectionConfig::enabled().grace_period(settings.read_timeout).build(),
-        )
+        .stalled_stream_protection(StalledStreamProtectionConfig::enabled().grace_period(settings.read_timeout).build())
         .identity_cache(IdentityCache::lazy().load_timeout(CREDENTIALS_LIMIT).build())
         .force_path_style(settings.path_style.unwrap_or(own))
         .build();
@@ -388,7 +385,8 @@ impl Bucket {
 
     /// Makes an object of the parts with these tags.
     pub(crate) async fn complete(&self, key: String, id: String, tags: Vec<String>) -> Result<Written, Error> {
-        let parts = (1..).zip(tags).map(|(number, tag)| CompletedPart::builder().part_number(number).e_tag(tag).build());
+        let parts =
+            (1..).zip(tags).map(|(number, tag)| CompletedPart::builder().part_number(number).e_tag(tag).build());
         let parts = CompletedMultipartUpload::builder().set_parts(Some(parts.collect())).build();
         let request = self.client().await.complete_multipart_upload().bucket(&self.name).key(key).upload_id(id);
         let output = request.multipart_upload(parts).send().await.map_err(|e| self.error(e))?;
@@ -427,8 +425,7 @@ impl Bucket {
         if let SdkError::ServiceError(refused) = &error {
             let (raw, meta) = (refused.raw(), refused.err().meta());
             let region = raw.headers().get("x-amz-bucket-region");
-            let refusal =
-                Refusal { status: raw.status().as_u16(), code: meta.code(), message: meta.message(), region };
+            let refusal = Refusal { status: raw.status().as_u16(), code: meta.code(), message: meta.message(), region };
             return Error::refused(&self.name, &refusal);
         }
         if let Some(problem) = credentials(&error) {

@@ -349,5 +349,8 @@ fn answer(to: &mut TcpStream, status: u16, code: &str, retry_after: Option<u32>,
     let after = retry_after.map(|seconds| format!("Retry-After: {seconds}\r\n")).unwrap_or_default();
     let length = body.len();
     let body = if is_head { "" } else { &body };
-    write!(to, "HTTP/1.1 {status} Fault\r\nContent-Type: application/xml\r\n{after}Content-Length: {length}\r\n\r\n{body}")
+    write!(
+        to,
+        "HTTP/1.1 {status} Fault\r\nContent-Type: application/xml\r\n{after}Content-Length: {length}\r\n\r\n{body}"
+    )
 }

@@ -85,5 +85,7 @@ pub(crate) fn find(name: &str, variable: &str, installed: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = own.into_iter().chain(std::env::split_paths(&path).map(|folder| folder.join(OsStr::new(name))));
     let mut found = found.filter(|program| program.is_file());
-    found.next().unwrap_or_else(|| panic!("`{name}` is not installed: run `tests/services/install` in the project's folder"))
+    found
+        .next()
+        .unwrap_or_else(|| panic!("`{name}` is not installed: run `tests/services/install` in the project's folder"))
 }

@@ -14,6 +14,7 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 pub struct SeaweedFs {
     server: Server,
     port: u16,
+    filer: u16,
 }
 
 impl SeaweedFs {
@@ -67,7 +68,8 @@ impl SeaweedFs {
             "admin.port",
             "admin.port.grpc",
         ];
-        let mut arguments = ["-logtostderr=true", "mini", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"].map(str::to_owned).to_vec();
+        let mut arguments =
+            ["-logtostderr=true", "mini", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"].map(str::to_owned).to_vec();
         arguments.extend(flags.iter().zip(ports).map(|(flag, port)| format!("-{flag}={port}")));
         let in_folder = |flag: &str, name: &str| format!("-{flag}={}", folder.join(name).display());
         arguments.extend([
@@ -80,7 +82,7 @@ impl SeaweedFs {
         let off = ["s3.port.iceberg=0", "s3.port.lance=0", "s3.iam=false", "admin.ui=false", "webdav=false"];
         arguments.extend(off.map(|flag| format!("-{flag}")));
         let server = Server::start(&weed, &arguments, folder).map_err(|e| e.to_string())?;
-        let mut started = Self { server, port: ports[6] };
+        let mut started = Self { server, port: ports[6], filer: ports[4] };
         let begun = Instant::now();
         loop {
             if started.is_ready() {
@@ -94,18 +96,10 @@ impl SeaweedFs {
         }
     }
 
-    /// Whether it answers, and the bucket is there: without a signature, a bucket that exists is forbidden.
+    /// Whether it answers and the bucket is there, which is made a little later and needs no signature to be seen as a folder.
     fn is_ready(&self) -> bool {
-        self.status("/healthz") == Some(200) && self.status(&format!("/{}", Self::BUCKET)) == Some(403)
-    }
-
-    fn status(&self, path: &str) -> Option<u16> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
-        let mut answer = String::new();
-        stream.take(64).read_to_string(&mut answer).ok()?;
-        answer.split(' ').nth(1)?.parse().ok()
+        let folder = format!("/buckets/{}/?limit=1", Self::BUCKET);
+        status(self.port, "/healthz") == Some(200) && status(self.filer, &folder) == Some(200)
     }
 
     /// Base URL.
@@ -145,4 +139,14 @@ impl SeaweedFs {
             ("AWS_SHARED_CREDENTIALS_FILE", "no-such-file".to_owned()),
         ]
     }
+}
+
+/// The status of a request without a signature.
+fn status(port: u16, path: &str) -> Option<u16> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.take(64).read_to_string(&mut answer).ok()?;
+    answer.split(' ').nth(1)?.parse().ok()
 }

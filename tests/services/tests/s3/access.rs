@@ -8,14 +8,14 @@ use super::places::run;
 
 const SECRET: &str = "ein-falsches-geheimnis";
 
-/// The errors of reading and of writing, each as exit code, message, remedy and details.
+/// The error of doing `task`: exit code, message, remedy and details.
 #[track_caller]
-fn told(place: &str, env: &[(&'static str, String)]) -> Vec<String> {
-    let said = run(&format!("fail {place}"), env);
+fn told(task: &str, env: &[(&'static str, String)]) -> String {
+    let said = run(task, env);
     for secret in [SECRET, SeaweedFs::ADMIN.1, SeaweedFs::READER.1] {
         assert!(!said.contains(secret), "{said}");
     }
-    said.lines().filter_map(|line| Some(line.split_once("told: ")?.1.to_owned())).collect()
+    said.lines().find_map(|line| Some(line.split_once("told: ")?.1.to_owned())).unwrap()
 }
 
 #[test]
@@ -27,44 +27,48 @@ fn each_refusal_is_told_as_what_it_is() {
     let reader = SeaweedFs::env_of(&url, SeaweedFs::READER);
     let cases = [
         (
-            "s3://data/x",
+            "read s3://data/x",
             &wrong,
-            [
-                "4 | s3://data/x/missing: the server does not accept the credentials (SignatureDoesNotMatch) | Some(\"check AWS_ACCESS_KEY_ID",
-                "4 | s3://data/x/new: the server does not accept the credentials (SignatureDoesNotMatch) | ",
-            ],
+            "4 | s3://data/x/missing: the server does not accept the credentials (SignatureDoesNotMatch) | Some(\"check AWS_ACCESS_KEY_ID",
         ),
         (
-            "s3://data/x",
+            "write s3://data/x",
+            &wrong,
+            "4 | s3://data/x/new: the server does not accept the credentials (SignatureDoesNotMatch) | ",
+        ),
+        (
+            "read s3://data/x",
             &unknown,
-            [
-                "4 | s3://data/x/missing: the server does not accept the credentials (InvalidAccessKeyId) | ",
-                "4 | s3://data/x/new: the server does not accept the credentials (InvalidAccessKeyId) | ",
-            ],
+            "4 | s3://data/x/missing: the server does not accept the credentials (InvalidAccessKeyId) | ",
         ),
         (
-            "s3://data/x",
+            "write s3://data/x",
+            &unknown,
+            "4 | s3://data/x/new: the server does not accept the credentials (InvalidAccessKeyId) | ",
+        ),
+        ("read s3://data/x", &reader, "2 | s3://data/x/missing: not found | "),
+        (
+            "write s3://data/x",
             &reader,
-            [
-                "2 | s3://data/x/missing: not found | ",
-                "4 | s3://data/x/new: the credentials do not allow it (AccessDenied) | Some(\"give these credentials the right",
-            ],
+            "4 | s3://data/x/new: the credentials do not allow it (AccessDenied) | Some(\"give these credentials the right",
         ),
+        // This server makes a bucket of an administrator that writes to it, so that is not asked here.
         (
-            "s3://nowhere/x",
+            "read s3://nowhere/x",
             &server.env(),
-            [
-                "2 | s3://nowhere/x/missing: the bucket `nowhere` does not exist | Some(\"check the bucket's name",
-                "2 | s3://nowhere/x/new: the bucket `nowhere` does not exist | ",
-            ],
+            "2 | s3://nowhere/x/missing: the bucket `nowhere` does not exist | Some(\"check the bucket's name",
+        ),
+        ("look s3://nowhere/x", &server.env(), "2 | s3://nowhere/x/missing: the bucket `nowhere` does not exist | "),
+        ("list s3://nowhere/x", &server.env(), "2 | s3://nowhere/x: the bucket `nowhere` does not exist | "),
+        (
+            "look s3://data/x",
+            &wrong,
+            "4 | s3://data/x/missing: the server does not accept the credentials (SignatureDoesNotMatch) | ",
         ),
     ];
-    for (place, env, expected) in cases {
-        let told = told(place, env);
-        assert_eq!(told.len(), 2, "{told:?}");
-        for (told, expected) in told.iter().zip(expected) {
-            assert!(told.starts_with(expected), "{told}\nis not\n{expected}");
-        }
+    for (task, env, expected) in cases {
+        let told = told(task, env);
+        assert!(told.starts_with(expected), "{told}\nis not\n{expected}");
     }
 }
 
@@ -74,7 +78,8 @@ fn a_server_that_is_not_there_is_told_in_time() {
     let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
     let env = SeaweedFs::env_of(&format!("http://127.0.0.1:{port}"), SeaweedFs::ADMIN);
     let begun = Instant::now();
-    for (told, action) in told("s3://data/x", &env).iter().zip(["read", "write"]) {
+    for action in ["read", "write"] {
+        let told = told(&format!("{action} s3://data/x"), &env);
         assert!(told.starts_with("75 | s3://data/x/") && told.contains(&format!("could not {action} it")), "{told}");
         assert!(told.contains(&format!("http://127.0.0.1:{port}")) && told.contains("refused"), "{told}");
     }
@@ -91,10 +96,12 @@ fn without_credentials_the_sources_are_told() {
     let asked: Vec<_> = nobody.iter().filter(|(name, _)| *name != "AWS_EC2_METADATA_DISABLED").cloned().collect();
     for env in [nobody, asked] {
         let begun = Instant::now();
-        let told = told("s3://data/x", &env);
-        assert_eq!(told.len(), 2);
-        for told in told {
-            assert!(told.starts_with("4 | s3://data/x/") && told.contains(": no credentials: the environment"), "{told}");
+        for task in ["read s3://data/x", "write s3://data/x"] {
+            let told = told(task, &env);
+            assert!(
+                told.starts_with("4 | s3://data/x/") && told.contains(": no credentials: the environment"),
+                "{told}"
+            );
             assert!(told.contains("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"), "{told}");
         }
         assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());

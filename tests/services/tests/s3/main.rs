@@ -6,6 +6,7 @@ mod access;
 mod faults;
 mod places;
 mod ports;
+mod rates;
 
 use std::time::Duration;
 

@@ -51,29 +51,39 @@ fn does_what_its_parent_says() {
         "clear" => place.clear().unwrap(),
         "races" => {
             let created = std::thread::scope(|scope| {
-                let creators: Vec<_> = (0..8u8).map(|i| scope.spawn({ let place = &place; move || place.create("race", vec![i; 1000]) })).collect();
+                let creators: Vec<_> = (0..8u8)
+                    .map(|i| {
+                        scope.spawn({
+                            let place = &place;
+                            move || place.create("race", vec![i; 1000])
+                        })
+                    })
+                    .collect();
                 creators.into_iter().map(|creator| creator.join().unwrap()).collect::<Vec<_>>()
             });
             let won = created.iter().filter(|result| result.is_ok()).count();
             assert_eq!(won, 1, "{created:?}");
             assert!(created.iter().all(|result| matches!(result, Ok(()) | Err(Error::Conflict { .. }))), "{created:?}");
         }
-        "fail" => {
-            let error = place.get("missing").unwrap_err();
-            println!("told: {} | {error} | {:?} | {error:?}", error.kind().exit_code(), error.fix());
-            let error = place.put("new", &b"x"[..]).unwrap_err();
-            println!("told: {} | {error} | {:?} | {error:?}", error.kind().exit_code(), error.fix());
-        }
+        "read" => tell(&place.get("missing").unwrap_err()),
+        "look" => tell(&place.size("missing").unwrap_err()),
+        "list" => tell(&place.list().unwrap_err()),
+        "write" => tell(&place.put("new", &b"x"[..]).unwrap_err()),
         other => panic!("{other}"),
     }
+}
+
+/// What a tool would show of `error`, and all that a log could.
+fn tell(error: &Error) {
+    println!("told: {} | {error} | {:?} | {error:?}", error.kind().exit_code(), error.fix());
 }
 
 #[test]
 fn a_bucket_is_a_place() {
     let server = SeaweedFs::start();
     let env = server.env();
-    run("suite s3://data/some/where", &env);
     run("suite s3://data", &env);
+    run("suite s3://data/some/where", &env);
     for race in 0..5 {
         run(&format!("races s3://data/{race}"), &env);
     }
@@ -99,7 +109,9 @@ fn what_a_killed_writer_left_is_removed() {
     for by_clearing in [false, true] {
         // Answers to parts are slow, so that the child is found among them.
         let proxy = FaultProxy::start(server.port(), |request| {
-            if request.target.contains("partNumber=") { std::thread::sleep(Duration::from_millis(200)) }
+            if request.target.contains("partNumber=") {
+                std::thread::sleep(Duration::from_millis(200))
+            }
             Fault::Pass
         });
         let through = SeaweedFs::env_of(&proxy.url(), SeaweedFs::ADMIN);
