@@ -29,6 +29,7 @@ endif
 
 # nextest runs every test in a process of its own and stops one that hangs; without it cargo's own runner does.
 test: build
+	tests/services/install
 	@if cargo nextest --version >/dev/null 2>&1; then \
 		set -x; cargo nextest run --release --workspace; \
 	else \

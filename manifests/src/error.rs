@@ -2,6 +2,8 @@
 
 use schemas::exit::{ErrorKind, Explain};
 
+use crate::bucket;
+
 /// A failure to read or write stored data, with the place it happened at.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -45,6 +47,14 @@ pub enum Error {
     Denied {
         /// What was to be read or written.
         place: String,
+    },
+    /// Object storage refused access, or has no such bucket.
+    #[error("{place}: {problem}")]
+    Access {
+        /// What was to be read or written.
+        place: String,
+        /// Which of bucket, region, credentials and rights is at fault.
+        problem: s3::Error,
     },
     /// No space left.
     #[error("{place}: no space left to write")]
@@ -94,6 +104,7 @@ pub enum Error {
 impl Explain for Error {
     fn kind(&self) -> ErrorKind {
         match self {
+            Self::Access { problem, .. } => bucket::kind(problem),
             Self::BadPlace { .. } | Self::NotFound { .. } => ErrorKind::Usage,
             Self::Missing { .. } | Self::Corrupt { .. } | Self::Stream { .. } => ErrorKind::Data,
             Self::Conflict { .. } => ErrorKind::Conflict,
@@ -104,7 +115,8 @@ impl Explain for Error {
 
     fn fix(&self) -> Option<String> {
         Some(match self {
-            Self::BadPlace { .. } => "give a path on this machine".to_owned(),
+            Self::Access { problem, .. } => bucket::fix(problem),
+            Self::BadPlace { .. } => "give a path on this machine, or s3://bucket/folder".to_owned(),
             Self::NotFound { .. } => "check the path".to_owned(),
             Self::Missing { named_by, .. } => format!("restore it, or make `{named_by}` anew with `--replace`"),
             Self::Stream { .. } => {
@@ -127,6 +139,9 @@ impl Explain for Error {
 impl Error {
     /// Classifies an error of the storage port.
     pub(crate) fn from_store(place: String, action: &'static str, error: object_store::Error) -> Self {
+        if let Some(told) = bucket::told(&place, action, &error) {
+            return told;
+        }
         match &error {
             object_store::Error::NotFound { .. } => return Self::NotFound { place },
             object_store::Error::AlreadyExists { .. } => return Self::Conflict { place },
@@ -179,6 +194,7 @@ impl Error {
             Self::Corrupt { place, problem } => Self::Corrupt { place: place.clone(), problem: problem.clone() },
             Self::Stream { place, problem } => Self::Stream { place: place.clone(), problem: problem.clone() },
             Self::Changed { place } => Self::Changed { place: place.clone() },
+            Self::Access { place, problem } => Self::Access { place: place.clone(), problem: problem.clone() },
         }
     }
 

@@ -17,6 +17,7 @@
 //! There is no knowledge here of how rows are prepared, shuffled or trained on.
 
 pub mod batches;
+mod bucket;
 pub mod clicks;
 pub mod commit;
 pub mod digest;

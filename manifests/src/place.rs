@@ -1,11 +1,12 @@
 //! Places: where a tool's files lie. A place is a folder of the storage port, addressed by keys.
 //!
 //! The port is [`ObjectStore`]; the calls here block, because the tools that use them are made of threads. Local paths need
-//! no async runtime at all.
+//! no async runtime at all, and S3 brings its own.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::executor::block_on;
@@ -13,9 +14,10 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as StorePath;
 use object_store::{Attribute, Attributes, GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use s3::S3Store;
 use schemas::dataset::Digest;
 
-use crate::Error;
+use crate::{Error, bucket};
 
 /// Under this name a store that keeps attributes of objects keeps the digest of an object's bytes.
 const STAMP: Attribute = Attribute::Metadata(std::borrow::Cow::Borrowed("xxh3-128"));
@@ -26,6 +28,15 @@ pub struct Place {
     store: Arc<dyn ObjectStore>,
     root: StorePath,
     shown: String,
+    kind: Kind,
+}
+
+/// What the storage can do besides what the port says.
+#[derive(Clone, Debug)]
+enum Kind {
+    Local,
+    S3(S3Store),
+    Other,
 }
 
 /// One version of an object.
@@ -44,7 +55,7 @@ impl std::fmt::Display for Place {
 }
 
 impl Place {
-    /// The place that a path on this machine names. Nothing is touched yet.
+    /// The place that a path on this machine or `s3://bucket/folder` names. Nothing is touched yet.
     ///
     /// # Errors
     /// [`Error::BadPlace`] for a URL of a scheme that is not supported, or a path that cannot be made absolute.
@@ -53,6 +64,10 @@ impl Place {
         let path = match text.split_once("://") {
             None => text,
             Some(("file", path)) => path,
+            Some(("s3", rest)) => {
+                let (store, root, shown) = bucket::open(rest).map_err(bad)?;
+                return Ok(Self { store: Arc::new(store.clone()), root, shown, kind: Kind::S3(store) });
+            }
             Some((scheme, _)) => return Err(bad(format!("`{scheme}://` is not supported"))),
         };
         if path.is_empty() {
@@ -61,7 +76,13 @@ impl Place {
         let absolute = normalised(&std::path::absolute(path).map_err(|e| bad(e.to_string()))?);
         let root = StorePath::from_absolute_path(&absolute).map_err(|e| bad(e.to_string()))?;
         let shown = if path.len() > 1 { path.trim_end_matches('/') } else { path };
-        Ok(Self { store: Arc::new(LocalFileSystem::new()), root, shown: shown.to_owned() })
+        Ok(Self { store: Arc::new(LocalFileSystem::new()), root, shown: shown.to_owned(), kind: Kind::Local })
+    }
+
+    /// Whether it is a folder of this machine.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        matches!(self.kind, Kind::Local)
     }
 
     /// The place of the file that `text` names, and the file's key there.
@@ -69,9 +90,14 @@ impl Place {
     /// # Errors
     /// As [`Place::parse`], and when `text` has no file name.
     pub fn parse_file(text: &str) -> Result<(Self, String), Error> {
+        let nameless = || Error::BadPlace { text: text.to_owned(), problem: "it has no file name".to_owned() };
+        if let Some(rest) = text.strip_prefix("s3://") {
+            let (folder, name) = rest.rsplit_once('/').filter(|(_, name)| !name.is_empty()).ok_or_else(nameless)?;
+            return Ok((Self::parse(&format!("s3://{folder}"))?, name.to_owned()));
+        }
         let path = Path::new(text);
         let Some(name) = path.file_name().and_then(|n| n.to_str()) else {
-            return Err(Error::BadPlace { text: text.to_owned(), problem: "it has no file name".to_owned() });
+            return Err(nameless());
         };
         let folder = match path.parent().and_then(Path::to_str) {
             None | Some("") => ".",
@@ -83,7 +109,7 @@ impl Place {
     /// A place in some other store, for tests and embedding.
     #[must_use]
     pub fn in_store(store: Arc<dyn ObjectStore>, root: &str) -> Self {
-        Self { store, root: StorePath::from(root), shown: root.to_owned() }
+        Self { store, root: StorePath::from(root), shown: root.to_owned(), kind: Kind::Other }
     }
 
     /// The place at `relative` below this one; `..` and absolute paths are understood, for bases written in manifests.
@@ -99,15 +125,20 @@ impl Place {
             match part {
                 "" | "." => {}
                 ".." => root = root.parts().take(root.parts().count().saturating_sub(1)).collect(),
+                part if matches!(self.kind, Kind::S3(_)) => {
+                    let bad = |problem| Error::BadPlace { text: relative.to_owned(), problem };
+                    root = bucket::join(&root, part).map_err(bad)?;
+                }
                 part => root = root.clone().join(part),
             }
         }
-        let shown = match (self.shown.as_str(), relative) {
-            (_, "." | "") => self.shown.clone(),
-            (".", relative) => relative.to_owned(),
-            (shown, relative) => format!("{shown}/{relative}"),
+        let shown = match (self.shown.as_str(), relative, &self.kind) {
+            (_, _, Kind::S3(store)) => bucket::shown(store, &root),
+            (_, "." | "", _) => self.shown.clone(),
+            (".", relative, _) => relative.to_owned(),
+            (shown, relative, _) => format!("{shown}/{relative}"),
         };
-        Ok(Self { store: Arc::clone(&self.store), root, shown })
+        Ok(Self { store: Arc::clone(&self.store), root, shown, kind: self.kind.clone() })
     }
 
     /// How the object `key` is called in messages.
@@ -139,7 +170,8 @@ impl Place {
     /// An object, or a range of its bytes, as something to wait for: several can be under way at once.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Denied`] or [`Error::Storage`]; the last also when the range is not within the object.
+    /// [`Error::NotFound`], [`Error::Denied`], [`Error::Access`] or [`Error::Storage`]; the last also when the range begins behind
+    /// the object's end, [`Error::Corrupt`] when it ends there.
     pub fn fetch(
         &self,
         key: &str,
@@ -147,11 +179,28 @@ impl Place {
     ) -> impl Future<Output = Result<Bytes, Error>> + Send + 'static {
         let (store, path, shown) = (Arc::clone(&self.store), self.path(key), self.show(key));
         async move {
-            let fetched = match range {
-                None => async { store.get(&path).await?.bytes().await }.await,
-                Some(range) => store.get_range(&path, range).await,
+            let mut begun = 0;
+            let fetched = loop {
+                begun += 1;
+                let fetched = match range.clone() {
+                    None => async { store.get(&path).await?.bytes().await }.await,
+                    Some(range) => store.get_range(&path, range).await,
+                };
+                // What the network has altered on the way is read again.
+                let altered = |e| matches!(bucket::cause(e), Some(s3::Error::Mismatch { .. }));
+                if begun == bucket::BEGUN_AT_MOST || !fetched.as_ref().err().is_some_and(altered) {
+                    break fetched;
+                }
             };
-            fetched.map_err(|e| Error::from_store(shown, "read it", e))
+            let bytes = fetched.map_err(|e| Error::from_store(shown.clone(), "read it", e))?;
+            match range {
+                Some(range) if bytes.len() as u64 != range.end - range.start => {
+                    let end = range.start + bytes.len() as u64;
+                    let problem = format!("it ends at byte {end}, within the range {}..{}", range.start, range.end);
+                    Err(Error::Corrupt { place: shown, problem })
+                }
+                _ => Ok(bytes),
+            }
         }
     }
 
@@ -202,10 +251,17 @@ impl Place {
     }
 
     fn put_mode(&self, key: &str, bytes: Bytes, mode: PutMode) -> Result<(), Error> {
+        self.put_with(key, bytes, PutOptions::from(mode)).map_err(|e| Error::from_store(self.show(key), "write it", e))
+    }
+
+    fn put_with(&self, key: &str, bytes: Bytes, options: PutOptions) -> object_store::Result<()> {
         let path = self.path(key);
-        block_on(self.store.put_opts(&path, bytes.into(), PutOptions::from(mode)))
-            .map(drop)
-            .map_err(|e| Error::from_store(self.show(key), "write it", e))
+        match &self.kind {
+            Kind::S3(store) if bytes.len() > bucket::PART && options.mode == PutMode::Overwrite => {
+                block_on(bucket::put_in_parts(store, &path, &bytes, &options.attributes))
+            }
+            _ => block_on(self.store.put_opts(&path, bytes.into(), options)).map(drop),
+        }
     }
 
     /// Writes an object as [`Place::put`] does, and with it `digest`, that of its bytes: for [`Place::stamp`].
@@ -218,10 +274,10 @@ impl Place {
         }
         let attributes = Attributes::from_iter([(STAMP, digest.as_str().to_owned())]);
         let options = PutOptions { attributes, ..PutOptions::from(PutMode::Overwrite) };
-        match block_on(self.store.put_opts(&self.path(key), bytes.clone().into(), options)) {
+        match self.put_with(key, bytes.clone(), options) {
             // A store that keeps no attributes is read when the digest is wanted.
             Err(object_store::Error::NotImplemented { .. }) => self.put(key, bytes),
-            outcome => outcome.map(drop).map_err(|e| Error::from_store(self.show(key), "write it", e)),
+            outcome => outcome.map_err(|e| Error::from_store(self.show(key), "write it", e)),
         }
     }
 
@@ -239,12 +295,6 @@ impl Place {
         Ok(found.attributes.get(&STAMP).map(|stamp| stamp.as_ref().to_owned()))
     }
 
-    /// Whether this is a folder on one of this machine's disks.
-    #[must_use]
-    pub fn is_local(&self) -> bool {
-        self.store.to_string().starts_with("LocalFileSystem")
-    }
-
     /// The folder, when it is one on this machine's disks.
     #[must_use]
     pub fn local_path(&self) -> Option<PathBuf> {
@@ -257,8 +307,11 @@ impl Place {
     /// [`Error::Denied`] or [`Error::Storage`].
     pub fn delete(&self, key: &str) -> Result<(), Error> {
         match block_on(self.store.delete(&self.path(key))) {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(e) => Err(Error::from_store(self.show(key), "delete it", e)),
+            Ok(()) => Ok(()),
+            Err(e) => match Error::from_store(self.show(key), "delete it", e) {
+                Error::NotFound { .. } => Ok(()),
+                other => Err(other),
+            },
         }
     }
 
@@ -269,7 +322,6 @@ impl Place {
     pub fn size(&self, key: &str) -> Result<Option<u64>, Error> {
         match block_on(self.store.head(&self.path(key))) {
             Ok(meta) => Ok(Some(meta.size)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(e) => match Error::from_store(self.show(key), "look at it", e) {
                 Error::NotFound { .. } => Ok(None),
                 other => Err(other),
@@ -316,8 +368,8 @@ impl Place {
         Ok(())
     }
 
-    /// Object stores have no folders, local disks do: takes away empty ones below this place, and what writers that were
-    /// killed left of objects that never came to be (`name#1`, which is not listed as an object).
+    /// Takes away what writers that were killed left below this place of objects that never came to be, which is not listed: on
+    /// local disks files `name#1`, in S3 uploads in parts. Object stores have no folders, local disks do: empty ones go too.
     pub(crate) fn tidy(&self) {
         fn tidy(folder: &Path) {
             for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -330,8 +382,13 @@ impl Place {
             // Fails on a folder that is not empty, as it should.
             let _ = std::fs::remove_dir(folder);
         }
-        if self.is_local() {
-            tidy(Path::new(&format!("/{}", self.root)));
+        match &self.kind {
+            Kind::Local => tidy(Path::new(&format!("/{}", self.root))),
+            // What cannot be removed now is removed by the next commit.
+            Kind::S3(store) => {
+                let _ = block_on(store.abort_unfinished(&format!("{}/", self.root), Duration::ZERO));
+            }
+            Kind::Other => {}
         }
     }
 }
@@ -357,36 +414,14 @@ fn normalised(path: &Path) -> PathBuf {
 }
 
 #[cfg(test)]
+#[path = "place_suite.rs"]
+mod suite;
+
+#[cfg(test)]
 mod tests {
+    use super::suite::suite;
     use super::*;
     use object_store::memory::InMemory;
-
-    fn suite(place: &Place) {
-        assert!(matches!(place.get("a/b"), Err(Error::NotFound { .. })));
-        assert_eq!(place.size("a/b").unwrap(), None);
-        place.create("a/b", &b"one"[..]).unwrap();
-        assert!(matches!(place.create("a/b", &b"two"[..]), Err(Error::Conflict { .. })));
-        assert_eq!(place.get("a/b").unwrap(), &b"one"[..]);
-        place.put("a/b", &b"three"[..]).unwrap();
-        assert_eq!(place.size("a/b").unwrap(), Some(5));
-        assert_eq!(place.get_range("a/b", 1..4).unwrap(), &b"hre"[..]);
-        assert!(place.get_range("a/b", 7..9).is_err());
-        place.put("empty", &b""[..]).unwrap();
-        assert_eq!(place.get("empty").unwrap().len(), 0);
-        assert_eq!(place.folders().unwrap(), ["a"]);
-        assert_eq!(place.join("a").unwrap().get("b").unwrap(), &b"three"[..]);
-        assert_eq!(place.join("a/../a").unwrap().get("b").unwrap(), &b"three"[..]);
-        place.delete("a/b").unwrap();
-        place.delete("a/b").unwrap();
-        assert_eq!(place.size("a/b").unwrap(), None);
-        place.put("c/d/e", &b"x"[..]).unwrap();
-        assert_eq!(place.list().unwrap(), [("c/d/e".to_owned(), 1), ("empty".to_owned(), 0)]);
-        assert_eq!(place.join("c").unwrap().list().unwrap(), [("d/e".to_owned(), 1)]);
-        assert_eq!(place.join("none").unwrap().list().unwrap(), []);
-        place.join("c").unwrap().clear().unwrap();
-        assert_eq!(place.size("c/d/e").unwrap(), None);
-        assert_eq!(place.size("empty").unwrap(), Some(0));
-    }
 
     #[test]
     fn a_local_folder_is_a_place() {

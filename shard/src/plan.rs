@@ -166,8 +166,16 @@ fn only_dataset() -> Result<Place, Error> {
 }
 
 /// Where `out` is, seen from the folder of the file `manifest`, so that the two can be moved together. Absolute when they
-/// have no folder in common.
+/// have no folder, or no bucket, in common.
 fn base(manifest: &str, out: &str) -> String {
+    let bucket = |text: &str| Some(text.strip_prefix("s3://")?.split('/').next()?.to_owned());
+    match (bucket(manifest), bucket(out)) {
+        (None, None) => {}
+        (of_manifest, Some(of_out)) if of_manifest.as_ref() != Some(&of_out) => return out.to_owned(),
+        (Some(_), None) => return std::path::absolute(out).unwrap_or_else(|_| out.into()).display().to_string(),
+        // As if the bucket were a folder below the root.
+        _ => return base(&manifest["s3:/".len()..], &out["s3:/".len()..]),
+    }
     let local = |text: &str| PathBuf::from(text.strip_prefix("file://").unwrap_or(text));
     let (manifest, out) = (local(manifest), local(out));
     let from = manifest.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
@@ -213,6 +221,12 @@ mod tests {
             ("/data/a.json", "/data/shards/a", "shards/a"),
             ("/home/a.json", "/data/shards/a", "/data/shards/a"),
             ("file:///data/a.json", "/data/shards/a", "shards/a"),
+            ("s3://data/a/a.json", "s3://data/a", "."),
+            ("s3://data/a.json", "s3://data/shards/a/", "shards/a"),
+            ("s3://data/manifests/a.json", "s3://data/shards/a", "../shards/a"),
+            ("s3://data/a.json", "s3://other/shards/a", "s3://other/shards/a"),
+            ("a.json", "s3://other/shards/a", "s3://other/shards/a"),
+            ("s3://data/a.json", "/data/a", "/data/a"),
         ];
         for (manifest, out, expected) in table {
             assert_eq!(base(manifest, out), expected, "{manifest} {out}");
