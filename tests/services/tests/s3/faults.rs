@@ -14,8 +14,11 @@ use super::*;
 
 const SIZE: usize = 3_000_001;
 
+/// Says which requests are meant.
+type Which = fn(&Request) -> bool;
+
 /// The first `times` requests that `which` chooses meet `fault`.
-fn faulty(server: &SeaweedFs, times: usize, fault: Fault, which: fn(&Request) -> bool) -> (FaultProxy, S3Store) {
+fn faulty(server: &SeaweedFs, times: usize, fault: Fault, which: Which) -> (FaultProxy, S3Store) {
     let met = AtomicUsize::new(0);
     let proxy = FaultProxy::start(server.port(), move |request| {
         let is_met = which(request) && met.fetch_add(1, Ordering::SeqCst) < times;
@@ -25,10 +28,10 @@ fn faulty(server: &SeaweedFs, times: usize, fault: Fault, which: fn(&Request) ->
     (proxy, store)
 }
 
-const GET: fn(&Request) -> bool = |request| request.method == "GET";
-const PUT: fn(&Request) -> bool = |request| request.method == "PUT";
-const PART: fn(&Request) -> bool = |request| request.target.contains("partNumber=2");
-const COMPLETE: fn(&Request) -> bool = |request| request.method == "POST" && request.target.contains("uploadId=");
+const GET: Which = |request| request.method == "GET";
+const PUT: Which = |request| request.method == "PUT";
+const PART: Which = |request| request.target.contains("partNumber=2");
+const COMPLETE: Which = |request| request.method == "POST" && request.target.contains("uploadId=");
 const ALWAYS: usize = usize::MAX;
 
 fn busy(status: u16, code: &'static str, retry_after: Option<u32>) -> Fault {
@@ -219,7 +222,7 @@ fn uploads_in_parts_are_whole_or_leave_nothing() {
     let server = SeaweedFs::start();
     let direct = store(&server);
     let path = Path::from("parts");
-    let cases: [(usize, Fault, fn(&Request) -> bool); 6] = [
+    let cases: [(usize, Fault, Which); 6] = [
         (2, busy(503, "SlowDown", None), PART),
         (2, Fault::ResetRequest { after: 2_000_000 }, PART),
         (1, Fault::LoseAnswer, PART),
@@ -235,7 +238,7 @@ fn uploads_in_parts_are_whole_or_leave_nothing() {
         assert!(block_on(direct.unfinished("")).unwrap().is_empty(), "{fault:?}");
         block_on(direct.delete(&path)).unwrap();
     }
-    let cases: [(Fault, fn(&Request) -> bool); 3] = [
+    let cases: [(Fault, Which); 3] = [
         (busy(403, "ExpiredToken", None), PART),
         (Fault::ResetRequest { after: 2_000_000 }, PART),
         (busy(500, "InternalError", None), COMPLETE),
