@@ -1,7 +1,5 @@
 //! What every place does, whatever its storage: one list of assertions for local files, memory and, in `tests/services`, S3.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic; clippy knows test functions, not what they call")]
-
 use super::{Error, Place};
 
 /// Asserts it of an empty place.

@@ -11,7 +11,6 @@ pub(crate) fn token() -> String {
 
 /// A number from 0 up to 1, for jitter.
 pub(crate) fn fraction() -> f64 {
-    #[expect(clippy::cast_possible_truncation, reason = "the upper half is as good as all of it")]
     let high = (RandomState::new().hash_one(0) >> 32) as u32;
     f64::from(high) / (f64::from(u32::MAX) + 1.0)
 }

@@ -14,8 +14,11 @@ use super::*;
 
 const SIZE: usize = 3_000_001;
 
+/// Says which requests are meant.
+type Which = fn(&Request) -> bool;
+
 /// The first `times` requests that `which` chooses meet `fault`.
-fn faulty(server: &SeaweedFs, times: usize, fault: Fault, which: fn(&Request) -> bool) -> (FaultProxy, S3Store) {
+fn faulty(server: &SeaweedFs, times: usize, fault: Fault, which: Which) -> (FaultProxy, S3Store) {
     let met = AtomicUsize::new(0);
     let proxy = FaultProxy::start(server.port(), move |request| {
         let is_met = which(request) && met.fetch_add(1, Ordering::SeqCst) < times;
@@ -25,16 +28,17 @@ fn faulty(server: &SeaweedFs, times: usize, fault: Fault, which: fn(&Request) ->
     (proxy, store)
 }
 
-const GET: fn(&Request) -> bool = |request| request.method == "GET";
-const PUT: fn(&Request) -> bool = |request| request.method == "PUT";
-const PART: fn(&Request) -> bool = |request| request.target.contains("partNumber=2");
-const COMPLETE: fn(&Request) -> bool = |request| request.method == "POST" && request.target.contains("uploadId=");
+const GET: Which = |request| request.method == "GET";
+const PUT: Which = |request| request.method == "PUT";
+const PART: Which = |request| request.target.contains("partNumber=2");
+const COMPLETE: Which = |request| request.method == "POST" && request.target.contains("uploadId=");
 const ALWAYS: usize = usize::MAX;
 
 fn busy(status: u16, code: &'static str, retry_after: Option<u32>) -> Fault {
     Fault::Answer { status, code, retry_after }
 }
 
+/// What was read.
 fn get(store: &S3Store, path: &Path) -> object_store::Result<Bytes> {
     block_on(async { store.get(path).await?.bytes().await })
 }
@@ -124,15 +128,18 @@ fn reads_end_with_the_error_that_is_true() {
         assert_eq!(proxy.count("GET"), 5, "{fault:?}");
     }
     // An object that is replaced while it is read is never a mixture.
-    let (_proxy, store) = faulty(&server, 1, Fault::ResetAnswer { after: SIZE as u64 / 4 }, GET);
-    let read = block_on(async {
-        let mut stream = store.get(&path).await.unwrap().into_stream();
-        let first = stream.next().await.unwrap().unwrap();
-        direct.put(&path, bytes(SIZE, 2).into()).await.unwrap();
-        assert_eq!(first, &body[..first.len()]);
-        stream.try_collect::<Vec<_>>().await
+    let (other, replaced) = (bytes(SIZE, 2), path.clone());
+    let proxy = FaultProxy::start(server.port(), move |request| match request.number {
+        0 => Fault::ResetAnswer { after: SIZE as u64 / 4 },
+        _ => {
+            put(&direct, &replaced, PutMode::Overwrite, &other).unwrap();
+            Fault::Pass
+        }
     });
-    assert!(matches!(cause(read), s3::Error::Precondition { .. }));
+    let store = S3Store::connect(server.bucket(), &settings(&proxy.url(), SeaweedFs::ADMIN)).unwrap();
+    let told = cause(get(&store, &path).map(|body| body.len()));
+    assert!(matches!(told, s3::Error::Precondition { .. }), "{told:?}");
+    assert_eq!(proxy.count("GET"), 2);
 }
 
 #[test]
@@ -215,7 +222,7 @@ fn uploads_in_parts_are_whole_or_leave_nothing() {
     let server = SeaweedFs::start();
     let direct = store(&server);
     let path = Path::from("parts");
-    let cases: [(usize, Fault, fn(&Request) -> bool); 6] = [
+    let cases: [(usize, Fault, Which); 6] = [
         (2, busy(503, "SlowDown", None), PART),
         (2, Fault::ResetRequest { after: 2_000_000 }, PART),
         (1, Fault::LoseAnswer, PART),
@@ -231,7 +238,7 @@ fn uploads_in_parts_are_whole_or_leave_nothing() {
         assert!(block_on(direct.unfinished("")).unwrap().is_empty(), "{fault:?}");
         block_on(direct.delete(&path)).unwrap();
     }
-    let cases: [(Fault, fn(&Request) -> bool); 3] = [
+    let cases: [(Fault, Which); 3] = [
         (busy(403, "ExpiredToken", None), PART),
         (Fault::ResetRequest { after: 2_000_000 }, PART),
         (busy(500, "InternalError", None), COMPLETE),

@@ -65,17 +65,17 @@ fn does_what_its_parent_says() {
             assert_eq!(won, 1, "{created:?}");
             assert!(created.iter().all(|result| matches!(result, Ok(()) | Err(Error::Conflict { .. }))), "{created:?}");
         }
-        "read" => tell(&place.get("missing").unwrap_err()),
-        "look" => tell(&place.size("missing").unwrap_err()),
-        "list" => tell(&place.list().unwrap_err()),
-        "write" => tell(&place.put("new", &b"x"[..]).unwrap_err()),
+        "read" => println!("{}", tell(&place.get("missing").unwrap_err())),
+        "look" => println!("{}", tell(&place.size("missing").unwrap_err())),
+        "list" => println!("{}", tell(&place.list().unwrap_err())),
+        "write" => println!("{}", tell(&place.put("new", &b"x"[..]).unwrap_err())),
         other => panic!("{other}"),
     }
 }
 
 /// What a tool would show of `error`, and all that a log could.
-fn tell(error: &Error) {
-    println!("told: {} | {error} | {:?} | {error:?}", error.kind().exit_code(), error.fix());
+fn tell(error: &Error) -> String {
+    format!("told: {} | {error} | {:?} | {error:?}", error.kind().exit_code(), error.fix())
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The suite that the storage port publishes for its implementations, as it runs it for its own store for S3.
 
-use object_store::integration as suite;
+use object_store::{ObjectStoreExt, integration as suite};
 
 use super::*;
 
@@ -22,7 +22,11 @@ fn the_port_s_suite_passes() {
         suite::multipart_race_condition(&store, true).await;
         suite::multipart_out_of_order(&store).await;
         suite::put_get_attributes(&store).await;
-        suite::list_paginated(&store, &store).await;
+        // In a bucket of its own, which this server makes of the first write to it, because it goes on listing folders for a while
+        // when all that was in them is deleted.
+        let pages = S3Store::connect("pages", &settings(&server.url(), SeaweedFs::ADMIN)).unwrap();
+        pages.put(&"first".into(), "".into()).await.unwrap();
+        suite::list_paginated(&pages, &pages).await;
         suite::put_opts(&store, true).await;
         suite::copy_rename_nonexistent_object(&store).await;
         let missing = suite::get_nonexistent_object(&store, None).await.unwrap_err();
