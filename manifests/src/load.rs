@@ -202,7 +202,7 @@ pub(crate) fn checked(
 ) -> Result<bytes::Bytes, Error> {
     let corrupt = |problem| Error::Corrupt { place: place.show(&batch.key), problem };
     let bytes = match (found, range(batch)) {
-        (Err(failure @ Error::Storage { .. }), Some(range)) => match place.size(&batch.key)? {
+        (Err(failure @ (Error::Storage { .. } | Error::Corrupt { .. })), Some(range)) => match place.size(&batch.key)? {
             // How a store refuses a range that is not there is its own affair.
             Some(size) if size < range.end => {
                 return Err(corrupt(format!("it has {size} bytes, `{named_by}` says {} or more", range.end)));
@@ -238,17 +238,15 @@ pub(crate) fn equal(
     bytes: bytes::Bytes,
     named_by: &str,
 ) -> Result<bytes::Bytes, Error> {
-    let found = digest(&bytes);
-    if bytes.len() as u64 == object.bytes && found == object.digest {
-        return Ok(bytes);
+    let corrupt = |problem| Error::Corrupt { place: shown(), problem };
+    if bytes.len() as u64 != object.bytes {
+        return Err(corrupt(format!("it has {} bytes, `{named_by}` says {}", bytes.len(), object.bytes)));
     }
-    let problem = format!(
-        "it has {} bytes and the digest {found}, `{named_by}` says {} and {}",
-        bytes.len(),
-        object.bytes,
-        object.digest
-    );
-    Err(Error::Corrupt { place: shown(), problem })
+    let found = digest(&bytes);
+    if found != object.digest {
+        return Err(corrupt(format!("its digest is {found}, `{named_by}` says {}", object.digest)));
+    }
+    Ok(bytes)
 }
 
 /// The descriptor `bytes` of a dataset that comes through a pipe, which has no parts.

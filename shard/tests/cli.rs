@@ -361,7 +361,7 @@ fn wrong_usage_is_told() {
         (&["--batch", "12k"], "invalid digit"),
         (&["--batch", "5", "--threads", "0"], "0 is not in 1..=1024"),
         (&["nowhere", "--batch", "5"], "error: nowhere/dataset.json: not found\n  fix: check the path"),
-        (&["s3://bucket/x", "--batch", "5"], "`s3://bucket/x` is not a place: `s3://` is not supported"),
+        (&["gs://bucket/x", "--batch", "5"], "`gs://bucket/x` is not a place: `gs://` is not supported"),
         (&["--batch", "5", "--out", "ftp://x"], "`ftp://x` is not a place"),
         (&["--batch", "5", "--manifest", ".."], "`..` is not a place: it has no file name"),
     ] {

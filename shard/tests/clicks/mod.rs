@@ -278,7 +278,7 @@ fn memory_is_kept_and_the_result_does_not_depend_on_it() {
     };
     let (expected, said) = run("all", "--memory 512MiB --threads 2 --verbose");
     assert!(said.contains("Memory"), "{said}");
-    assert_eq!(expected.len(), 201 + 21);
+    assert_eq!(expected.len(), 201 + 21 + 1, "mini-batches of both sets, and the scales");
     for (out, options) in
         [("one", "--memory 40MiB --threads 1 --verbose"), ("two", "--memory 40MiB --threads 2 --verbose")]
     {

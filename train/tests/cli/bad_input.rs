@@ -68,7 +68,7 @@ fn a_manifest_that_cannot_be_used_is_told() {
         ),
         (|m| edit(m, |v| v["rows"] = json!(4004)), 4, "ml20m.json: batches have 4003 rows together, not 4004"),
         (|m| edit(m, |v| v["layout"]["kind"] = json!("pixels")), 4, "unknown variant `pixels`"),
-        (|m| edit(m, |v| v["base"] = json!("s3://bucket/ml20m")), 2, "`s3://` is not supported"),
+        (|m| edit(m, |v| v["base"] = json!("gs://bucket/ml20m")), 2, "`gs://` is not supported"),
         (
             |m| {
                 edit(m, |v| {
