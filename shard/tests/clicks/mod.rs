@@ -291,7 +291,7 @@ fn memory_is_kept_and_the_result_does_not_depend_on_it() {
         &["--batch", "999", "--memory", "20MB"],
         4,
         &[
-            "20.0 MB of memory are too little for this dataset and batch size, which need",
+            " of memory are too little for this dataset and batch size, which need",
             "fix: allow more with `--memory ",
         ],
     );
