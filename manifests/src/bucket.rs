@@ -24,6 +24,9 @@ pub(crate) const BEGUN_AT_MOST: u32 = 3;
 /// Of a bucket or prefix that cannot be; nothing is sent.
 pub(crate) fn open(rest: &str) -> Result<(S3Store, StorePath, String), String> {
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    if prefix.starts_with('/') {
+        return Err("its folder begins with a second `/`".to_owned());
+    }
     let store = S3Store::of_environment(bucket).map_err(|e| e.to_string())?;
     let root = StorePath::parse(prefix.trim_end_matches('/')).map_err(|e| e.to_string())?;
     let shown = shown(&store, &root);
@@ -177,7 +180,8 @@ mod tests {
                 "s3://a b/c",
                 "`s3://a b/c` is not a place: `a b` is not the name of a bucket: it may have letters, digits, dots and hyphens",
             ),
-            ("s3://data//c", "`s3://data//c` is not a place: Path \"/c\" contained empty path segment"),
+            ("s3://data//c", "`s3://data//c` is not a place: its folder begins with a second `/`"),
+            ("s3://data/a//c", "`s3://data/a//c` is not a place: Path \"a//c\" contained empty path segment"),
         ];
         for (text, told) in cases {
             assert_eq!(Place::parse(text).unwrap_err().to_string(), told);
