@@ -202,13 +202,15 @@ pub(crate) fn checked(
 ) -> Result<bytes::Bytes, Error> {
     let corrupt = |problem| Error::Corrupt { place: place.show(&batch.key), problem };
     let bytes = match (found, range(batch)) {
-        (Err(failure @ (Error::Storage { .. } | Error::Corrupt { .. })), Some(range)) => match place.size(&batch.key)? {
-            // How a store refuses a range that is not there is its own affair.
-            Some(size) if size < range.end => {
-                return Err(corrupt(format!("it has {size} bytes, `{named_by}` says {} or more", range.end)));
+        (Err(failure @ (Error::Storage { .. } | Error::Corrupt { .. })), Some(range)) => {
+            match place.size(&batch.key)? {
+                // How a store refuses a range that is not there is its own affair.
+                Some(size) if size < range.end => {
+                    return Err(corrupt(format!("it has {size} bytes, `{named_by}` says {} or more", range.end)));
+                }
+                _ => return Err(failure),
             }
-            _ => return Err(failure),
-        },
+        }
         (found, _) => found.map_err(|e| e.named_by(named_by))?,
     };
     let which = range(batch).map_or(String::new(), |range| format!(", of bytes {} to {},", range.start, range.end));

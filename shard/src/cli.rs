@@ -64,6 +64,10 @@ pub struct Cli {
     #[arg(long)]
     pub replace: bool,
 
+    /// Do nothing, but say what would be read and written, and about how much.
+    #[arg(long)]
+    pub dry_run: bool,
+
     /// Threads to work with; the result does not depend on it [default: all processors].
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,

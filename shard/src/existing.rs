@@ -3,6 +3,7 @@
 use manifests::commit::generations;
 use manifests::load::{self, Shards};
 use reporting::Console;
+use schemas::report::Verdict;
 
 use crate::plan::Plan;
 use crate::{Error, verify};
@@ -24,6 +25,26 @@ pub(crate) fn find(plan: &Plan, generation: &str) -> Result<Option<Shards>, Erro
         Err(other) => return Err(other.into()),
     };
     if plan.replace { Ok(None) } else { Err(Error::Differs { manifest: plan.manifest.clone(), difference }) }
+}
+
+/// What would become of what is there, as far as its manifest tells: no object is read.
+///
+/// # Errors
+/// When the place or the manifest cannot be read.
+pub(crate) fn verdict(plan: &Plan, generation: &str) -> Result<Verdict, Error> {
+    let other = if plan.replace { Verdict::Replace } else { Verdict::Conflict };
+    if plan.manifest_place.size(&plan.manifest_key)?.is_none() {
+        return match vacant(plan, generation) {
+            Ok(()) => Ok(Verdict::New),
+            Err(Error::Occupied { .. }) => Ok(Verdict::Conflict),
+            Err(failure) => Err(failure),
+        };
+    }
+    match load::shards(&plan.manifest) {
+        Ok(found) if difference(plan, &found).is_none() => Ok(Verdict::Unchanged),
+        Ok(_) | Err(manifests::Error::Invalid { .. }) => Ok(other),
+        Err(failure) => Err(failure.into()),
+    }
 }
 
 /// A commit takes other generations away. They may be what another manifest names, so that needs `--replace`.

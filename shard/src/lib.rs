@@ -2,7 +2,7 @@
 //!
 //! * [`cli`]: what can be typed. [`plan`]: flags resolved into a checked plan.
 //! * [`verify`]: whether what a manifest names is as it should be.
-//! * `existing`: what is already there. `memory`: what may be taken, and what for.
+//! * `existing`: what is already there. `dry_run`: what would be done. `memory`: what may be taken, and what for.
 //! * `shuffle`: where every row belongs. `parts`: the rows as they come. `scatter`: each part read once, its rows put where their buckets
 //!   lie, in memory or in a temporary file (`spill`). `shuffled`: the buckets, each shuffled.
 //! * `sets`: all this, one set of rows after the other; `shares`: whether memory and disks have room for it.
@@ -13,6 +13,7 @@
 
 pub mod cli;
 mod cuts;
+mod dry_run;
 mod error;
 mod existing;
 mod kind;
@@ -42,7 +43,8 @@ use reporting::{Console, count};
 use schemas::dataset::{Digest, Layout, Object};
 use schemas::exit::{ErrorKind, Explain};
 use schemas::manifest::{self, Manifest};
-use schemas::report::ShardReport;
+use schemas::report::{DryRunReport, ShardReport};
+use serde::Serialize;
 
 pub use error::Error;
 use kind::{Clicks, RatingKind};
@@ -55,6 +57,27 @@ use shares::{Shares, transfer_bytes};
 const TOOL: &str = concat!("shard ", env!("CARGO_PKG_VERSION"));
 /// Raised when the same rows and settings make other bytes than before.
 const ENCODING: u32 = 1;
+
+/// What a command did.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Report {
+    /// Shards were made, or were already there.
+    Made(Box<ShardReport>),
+    /// What would be done was said.
+    DryRun(Box<DryRunReport>),
+}
+
+/// Does what `plan` asks for, or says what that would be.
+///
+/// # Errors
+/// As [`run`].
+pub fn carry_out(plan: &Plan, console: &Console) -> Result<Report, Error> {
+    if plan.dry_run {
+        return dry_run::run(plan, console).map(Box::new).map(Report::DryRun);
+    }
+    run(plan, console).map(Box::new).map(Report::Made)
+}
 
 /// Makes the shards that `plan` describes, unless they are there.
 ///

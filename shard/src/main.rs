@@ -23,7 +23,7 @@ fn main() -> ExitCode {
         }
         None => {
             let plan = listening.and_then(|()| Plan::resolve(&cli));
-            console.finish(plan.and_then(|plan| shard::run(&plan, &console)))
+            console.finish(plan.and_then(|plan| shard::carry_out(&plan, &console)))
         }
     }
 }

@@ -56,6 +56,8 @@ pub struct Plan {
     pub rows_per_object: Option<u64>,
     /// Whether something else at the same place may be overwritten.
     pub replace: bool,
+    /// Whether nothing is done, but said what would be.
+    pub dry_run: bool,
     /// Threads to work with.
     pub threads: usize,
     /// Bytes of memory that the process may take.
@@ -107,6 +109,7 @@ impl Plan {
             },
             rows_per_object: cli.rows_per_object,
             replace: cli.replace,
+            dry_run: cli.dry_run,
             threads: threads(cli.threads),
             memory: cli.memory.map_or_else(memory::default_limit, |size| size.as_u64()),
             temp_dir: cli.temp_dir.clone().unwrap_or_else(std::env::temp_dir),

@@ -5,6 +5,7 @@
 #[path = "support/clicks.rs"]
 mod click_support;
 mod clicks;
+mod piped;
 mod support;
 mod verifying;
 
@@ -561,5 +562,37 @@ fn completions_name_every_flag() {
         "--color",
     ] {
         assert!(script.contains(flag), "{flag}");
+    }
+}
+
+#[test]
+fn a_dry_run_says_what_would_be_done_and_does_nothing() {
+    let folder = folder_with(SMALL);
+    let dry = |arguments: &[&str]| {
+        let before = files(folder.path());
+        let output = shard(folder.path(), &[arguments, &["--dry-run"]].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert_eq!(files(folder.path()), before, "nothing is written");
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        validate("dry-run-report.schema.json", &report);
+        (report, stderr(&output))
+    };
+    let (report, said) = dry(&["--batch", "10"]);
+    assert_eq!((&report["verdict"], &report["dry_run"]), (&json!("new"), &json!(true)));
+    // 1003 and 57 rows in tens, and two maps of ids.
+    assert_eq!((&report["writes"][0]["rows"], &report["writes"][0]["objects"]), (&json!(1060), &json!(101 + 6 + 2)));
+    assert_eq!(report["temporary_bytes"], json!(0));
+    assert!(said.contains("would write shards/ml: 109 objects, about "), "{said}");
+    assert!(said.contains("nothing is there yet"), "{said}");
+    done(folder.path(), &["--batch", "10"]);
+    assert_eq!(files(&folder.path().join("shards/ml")).len(), 109, "as was said");
+    for (arguments, verdict) in [
+        (&["--batch", "10"][..], "unchanged"),
+        (&["--batch", "20"], "conflict"),
+        (&["--batch", "20", "--replace"], "replace"),
+        (&["--batch", "10", "--out", "shards/ml", "--manifest", "other.json"], "new"),
+        (&["--batch", "11", "--out", "shards/ml", "--manifest", "other.json"], "conflict"),
+    ] {
+        assert_eq!(dry(arguments).0["verdict"], json!(verdict), "{arguments:?}");
     }
 }

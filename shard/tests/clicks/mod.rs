@@ -290,9 +290,6 @@ fn memory_is_kept_and_the_result_does_not_depend_on_it() {
         folder.path(),
         &["--batch", "999", "--memory", "20MB"],
         4,
-        &[
-            " of memory are too little for this dataset and batch size, which need",
-            "fix: allow more with `--memory ",
-        ],
+        &[" of memory are too little for this dataset and batch size, which need", "fix: allow more with `--memory "],
     );
 }
