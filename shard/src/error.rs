@@ -133,7 +133,7 @@ impl Explain for Error {
             Self::NoRows { .. } => Some("prepare it anew from an input with rows, or hold out less".to_owned()),
             Self::TooLittleMemory { least, .. } => {
                 let megabytes = least.div_ceil(1 << 20);
-                Some(format!("allow more with `--memory {megabytes}MiB`, or choose smaller batches"))
+                Some(format!("allow more with `--memory {megabytes}MiB`, or choose smaller batches or objects"))
             }
             Self::Differs { .. } | Self::Occupied { .. } => {
                 Some("choose another `--out` and `--manifest`, or overwrite with `--replace`".to_owned())

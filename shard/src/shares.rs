@@ -16,6 +16,9 @@ use crate::spill::spilled_bytes;
 /// Bytes on their way from a remote place, and as many to one, at most.
 const TRANSFER_BYTES: u64 = 64 << 20;
 
+/// What the client of a remote place takes besides: connections, and copies on their way into them.
+const CLIENT_BYTES: u64 = 40 << 20;
+
 /// How the memory is shared while each of the two sets is dealt with.
 #[derive(Debug)]
 pub(crate) struct Shares {
@@ -44,9 +47,11 @@ impl Shares {
             batch_rows: plan.shuffle.batch_rows,
             threads: plan.threads as u64,
         });
-        let transfer = if is_remote(plan) { 2 * transfer_bytes(plan) } else { 0 };
-        let too_little = |least: u64| Error::TooLittleMemory { memory: plan.memory, least: least + transfer };
-        let memory = plan.memory - transfer;
+        let transfer = if is_remote(plan) { CLIENT_BYTES + 2 * transfer_bytes(plan) } else { 0 };
+        let taken = transfer.saturating_add(packing_bytes(plan, row_bytes));
+        let too_little =
+            |least: u64| Error::TooLittleMemory { memory: plan.memory, least: least.saturating_add(taken) };
+        let memory = plan.memory.saturating_sub(taken);
         let buckets = Buckets::new(plan.shuffle.seed, train.rows, BUCKET_ROWS);
         let (rows, train) = (train.rows, Share::of_shuffle(&train, &buckets, memory).map_err(too_little)?);
         let temporary_bytes = match train.shuffled {
@@ -83,6 +88,15 @@ fn is_remote(plan: &Plan) -> bool {
         Input::Piped(_) => false,
     };
     input || !plan.out.is_local()
+}
+
+/// Bytes of objects that are put together: two of which some mini-batches are there, and one that is whole.
+fn packing_bytes(plan: &Plan, row_bytes: u64) -> u64 {
+    let descriptor = &plan.descriptor;
+    let stored: u64 = descriptor.parts.iter().map(|part| part.bytes).sum();
+    // Mini-batches take about what the parts take.
+    let encoded = if stored == 0 { row_bytes } else { row_bytes.min(stored / descriptor.rows.train.max(1) + 1) };
+    plan.rows_per_object.map_or(0, |rows| 3u64.saturating_mul(rows.min(descriptor.rows.train)).saturating_mul(encoded))
 }
 
 /// Bytes that may be on their way in one direction.
