@@ -187,6 +187,9 @@ pub struct TrainArgs {
     /// Overwrite a run that is there with other settings.
     #[arg(long)]
     pub replace: bool,
+    /// Do nothing, but say what would be read and written.
+    #[arg(long)]
+    pub dry_run: bool,
     /// Worker threads [default: one a processor].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub workers: Option<u32>,

@@ -4,11 +4,13 @@
 //! * [`model`] is what training needs of a model, and the models.
 //! * [`protocol`] says what supervisor and workers do when, without any I/O; [`supervisor`] and [`worker`] carry it out.
 //! * [`exchange`] and [`control`] are the ports for gradients and for messages, with their embedded implementations.
+//! * [`dry_run`] says what training would do.
 //! * [`reader`] reads mini-batches ahead of their use, [`output`] writes the run.
 //! * [`saved`] reads a run, [`predict`], [`evaluate`] and [`recommend`] use its model; [`stored`] reads what they are given.
 
 pub mod cli;
 pub mod control;
+pub mod dry_run;
 mod error;
 pub mod evaluate;
 pub mod exchange;
@@ -32,7 +34,7 @@ use std::time::{Duration, Instant};
 use reporting::{Console, Progress};
 use schemas::exit::ErrorKind;
 use schemas::message::{Message, Party};
-use schemas::report::{EvaluateReport, PredictReport, RecommendReport, TrainReport};
+use schemas::report::{DryRunReport, EvaluateReport, PredictReport, RecommendReport, TrainReport};
 use serde::Serialize;
 use train_core::lanes::Simd;
 use train_core::order::Schedule;
@@ -66,6 +68,8 @@ pub const TOOL: &str = concat!("train ", env!("CARGO_PKG_VERSION"));
 pub enum Report {
     /// A model was trained, or was already there.
     Trained(Box<TrainReport>),
+    /// What training would do was said.
+    DryRun(Box<DryRunReport>),
     /// Rows were scored.
     Predicted(Box<PredictReport>),
     /// A model was measured.
@@ -79,9 +83,10 @@ pub enum Report {
 /// Does `work`.
 ///
 /// # Errors
-/// As [`run`], [`predict::run`], [`evaluate::run`] and [`recommend::run`].
+/// As [`run`], [`dry_run::run`], [`predict::run`], [`evaluate::run`] and [`recommend::run`].
 pub fn carry_out(work: &Work, console: &Console) -> Result<Report, Error> {
     match work {
+        Work::Train(plan) if plan.dry_run => dry_run::run(plan, console).map(Box::new).map(Report::DryRun),
         Work::Train(plan) => run(plan, console).map(Box::new).map(Report::Trained),
         Work::Predict(plan) => predict::run(plan, console)
             .map(|report| report.map_or(Report::Streamed, |r| Report::Predicted(Box::new(r)))),

@@ -65,6 +65,8 @@ pub struct Plan {
     pub identity: Digest,
     /// Overwrite another run at `out`.
     pub replace: bool,
+    /// Do nothing, but say what would be done.
+    pub dry_run: bool,
     /// Things the user should know.
     pub warnings: Vec<String>,
 }
@@ -182,7 +184,18 @@ impl Plan {
         let identity = identity(&shards.digest, &task, &limits);
         let run = format!("{}-{}-{}", shards.manifest.name, task.short_name(), &identity.hex()[..8]);
         let out = Place::parse(args.out.as_deref().unwrap_or(&format!("runs/{run}")))?;
-        Ok(Self { shards, task, workers, limits, out, run, identity, replace: args.replace, warnings })
+        Ok(Self {
+            shards,
+            task,
+            workers,
+            limits,
+            out,
+            run,
+            identity,
+            replace: args.replace,
+            dry_run: args.dry_run,
+            warnings,
+        })
     }
 }
 

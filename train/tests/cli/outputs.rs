@@ -240,3 +240,23 @@ fn a_run_that_was_to_be_replaced_stays_when_the_new_one_fails() {
     let files = "history.csv items.parquet model.safetensors preparation preparation.json report.json timings.csv users.parquet";
     assert!(names.iter().map(|name| name.to_str().unwrap()).eq(files.split(' ')), "{names:?}");
 }
+
+#[test]
+fn a_dry_run_says_what_would_be_done_and_does_nothing() {
+    let sandbox = Sandbox::with(SMALL);
+    let verdict = |args: &str| {
+        let ran = sandbox.train(&format!("{args} --max-epochs 2 -o out --dry-run"));
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        let report: schemas::report::DryRunReport = serde_json::from_str(ran.stdout.trim_end()).unwrap();
+        assert!(report.dry_run && report.reads[0].bytes.unwrap() > 0);
+        serde_json::to_value(report.verdict).unwrap()
+    };
+    assert_eq!(verdict(""), json!("new"));
+    assert!(!sandbox.path("out").exists());
+    sandbox.train("--max-epochs 2 -o out").report();
+    let before = sandbox.read("out/report.json");
+    assert_eq!(verdict(""), json!("unchanged"));
+    assert_eq!(verdict("--seed 3"), json!("conflict"));
+    assert_eq!(verdict("--seed 3 --replace"), json!("replace"));
+    assert_eq!(sandbox.read("out/report.json"), before);
+}
