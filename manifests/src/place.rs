@@ -260,7 +260,17 @@ impl Place {
             Kind::S3(store) if bytes.len() > bucket::PART && options.mode == PutMode::Overwrite => {
                 block_on(bucket::put_in_parts(store, &path, &bytes, &options.attributes))
             }
-            _ => block_on(self.store.put_opts(&path, bytes.into(), options)).map(drop),
+            _ => {
+                let mut begun = 0;
+                loop {
+                    begun += 1;
+                    match block_on(self.store.put_opts(&path, bytes.clone().into(), options.clone())) {
+                        // Another writer of the same has tidied up after a killed one, and taken our half of a file for its.
+                        Err(object_store::Error::NotFound { .. }) if self.is_local() && begun < bucket::BEGUN_AT_MOST => {}
+                        ended => return ended.map(drop),
+                    }
+                }
+            }
         }
     }
 

@@ -107,7 +107,7 @@ fn among_uploads() {
 
 #[test]
 fn among_the_parts_of_an_object() {
-    let world = World::with_clicks(130_000);
+    let world = World::with_clicks(400_000);
     let slow = FaultProxy::start(world.server.port(), |request| {
         if request.target.contains("partNumber=") {
             std::thread::sleep(Duration::from_millis(300));

@@ -49,6 +49,7 @@ fn programs() -> PathBuf {
 /// What a process did.
 #[derive(Debug)]
 struct Said {
+    #[expect(dead_code, reason = "what fails is shown whole")]
     line: String,
     code: Option<i32>,
     stdout: String,
