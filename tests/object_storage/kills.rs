@@ -100,7 +100,7 @@ fn on_disk() {
 #[test]
 fn among_uploads() {
     let world = World::with_clicks(20_000);
-    let tally = tried(&world, &world.env(), "s3://data/k", &PACKINGS, 40..92);
+    let tally = tried(&world, &world.env(), "s3://data/k", &PACKINGS, 40..94);
     assert!(tally.killed >= 20 && tally.resumed >= 5, "{tally:?}");
     world.holds_no_secret();
 }
@@ -110,12 +110,12 @@ fn among_the_parts_of_an_object() {
     let world = World::with_clicks(400_000);
     let slow = FaultProxy::start(world.server.port(), |request| {
         if request.target.contains("partNumber=") {
-            std::thread::sleep(Duration::from_millis(300));
+            std::thread::sleep(Duration::from_millis(100));
         }
         Fault::Pass
     });
     let env = SeaweedFs::env_of(&slow.url(), SeaweedFs::ADMIN);
-    let tally = tried(&world, &env, "s3://data/p", &PACKINGS[2..], 92..100);
+    let tally = tried(&world, &env, "s3://data/p", &PACKINGS[2..], 94..100);
     assert!(slow.requests().iter().any(|request| request.target.contains("partNumber=2")), "no object has two parts");
     assert!(tally.unfinished >= 1, "{tally:?}");
 }

@@ -45,8 +45,8 @@ fn the_three_calls_make_in_s3_what_they_make_on_disk() {
         let name = kind[1];
         let local = format!("local/{name}{}", packing.len());
         let remote = format!("s3://data/{name}{}", packing.len());
-        let digests = [(&local, ""), (&remote, "s3://data/raw/")]
-            .map(|(root, raw)| pipeline(&world, root, raw, packing, kind));
+        let digests =
+            [(&local, ""), (&remote, "s3://data/raw/")].map(|(root, raw)| pipeline(&world, root, raw, packing, kind));
         assert_eq!(digests[0], digests[1], "{name} {packing}");
         for part in ["prepared", "shards", "run"] {
             let [one, other] = [&local, &remote].map(|root| lasting(world.objects(&format!("{root}/{part}"))));

@@ -50,7 +50,9 @@ fn each_tool_says_what_was_refused() {
     }
     let reader = SeaweedFs::env_of(&url, SeaweedFs::READER);
     for (line, _) in calls("data").into_iter().filter(|(_, writes)| *writes) {
-        world.run(&line, &reader).failed(4, &["do not allow it (AccessDenied)", "fix: give these credentials the right"]);
+        world
+            .run(&line, &reader)
+            .failed(4, &["do not allow it (AccessDenied)", "fix: give these credentials the right"]);
     }
     world.run("shard verify s3://data/shards/criteo.json", &reader).report();
 
