@@ -91,9 +91,7 @@ fn tried(world: &World, env: &Env, root: &str, packings: &[&str], seeds: Range<u
 #[test]
 fn on_disk() {
     let world = World::with_clicks(20_000);
-    // The smallest memory, so that there is temporary data too.
-    let packings = PACKINGS.map(|packing| format!("{packing} --threads 2"));
-    let tally = tried(&world, &world.env(), "local", &packings.each_ref().map(String::as_str), 0..40);
+    let tally = tried(&world, &world.env(), "local", &PACKINGS, 0..40);
     assert!(tally.killed >= 20, "{tally:?}");
 }
 
