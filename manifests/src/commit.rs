@@ -114,18 +114,8 @@ impl Staging {
         }
         self.ending = Ending::Committed;
         // The dataset is whole from here on; a leftover that cannot be removed now is removed by the next commit.
-        let _ = self.sweep();
+        let _ = sweep(&self.place, &self.generation);
         Ok(sent)
-    }
-
-    fn sweep(&self) -> Result<(), Error> {
-        self.place.join(&self.generation)?.tidy();
-        for folder in generations(&self.place)? {
-            if folder != self.generation {
-                self.place.join(&folder)?.clear()?;
-            }
-        }
-        Ok(())
     }
 
     /// Whether the index that is there now names this generation.
@@ -148,6 +138,21 @@ impl Drop for Staging {
             let _ = self.place.join(&self.generation).and_then(|generation| generation.clear());
         }
     }
+}
+
+/// Takes away what is in the generations of `place` besides `generation`, and what is unfinished in that. A commit does it; a
+/// writer that was killed between the two has left it to the next one, also when that finds everything done.
+///
+/// # Errors
+/// As [`Place::clear`].
+pub fn sweep(place: &Place, generation: &str) -> Result<(), Error> {
+    place.join(generation)?.tidy();
+    for folder in generations(place)? {
+        if folder != generation {
+            place.join(&folder)?.clear()?;
+        }
+    }
+    Ok(())
 }
 
 /// The folder of the generation whose content is determined by `identity`.

@@ -201,7 +201,7 @@ pub(crate) fn checked(
     named_by: &str,
 ) -> Result<bytes::Bytes, Error> {
     let corrupt = |problem| Error::Corrupt { place: place.show(&batch.key), problem };
-    let bytes = match (found, range(batch)) {
+    let mut bytes = match (found, range(batch)) {
         (Err(failure @ (Error::Storage { .. } | Error::Corrupt { .. })), Some(range)) => {
             match place.size(&batch.key)? {
                 // How a store refuses a range that is not there is its own affair.
@@ -223,7 +223,15 @@ pub(crate) fn checked(
             }
         }));
     }
-    let found = digest(&bytes);
+    let mut found = digest(&bytes);
+    if found != batch.digest
+        && !place.is_local()
+        && let Some(range) = range(batch)
+    {
+        // Whole objects come with a checksum, which is checked on arrival, but ranges do not: the network may have altered it.
+        bytes = place.get_range(&batch.key, range).map_err(|e| e.named_by(named_by))?;
+        found = digest(&bytes);
+    }
     if found != batch.digest {
         return Err(corrupt(format!("its digest{which} is {found}, `{named_by}` says {}", batch.digest)));
     }

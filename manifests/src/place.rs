@@ -260,7 +260,17 @@ impl Place {
             Kind::S3(store) if bytes.len() > bucket::PART && options.mode == PutMode::Overwrite => {
                 block_on(bucket::put_in_parts(store, &path, &bytes, &options.attributes))
             }
-            _ => block_on(self.store.put_opts(&path, bytes.into(), options)).map(drop),
+            _ => {
+                let mut begun = 0;
+                loop {
+                    begun += 1;
+                    match block_on(self.store.put_opts(&path, bytes.clone().into(), options.clone())) {
+                        // Another writer of the same has tidied up after a killed one, and taken our half of a file for its.
+                        Err(error) if self.is_local() && begun < bucket::BEGUN_AT_MOST && is_gone(&error) => {}
+                        ended => return ended.map(drop),
+                    }
+                }
+            }
         }
     }
 
@@ -391,6 +401,18 @@ impl Place {
             Kind::Other => {}
         }
     }
+}
+
+/// Whether a file was not there that had just been made.
+fn is_gone(error: &object_store::Error) -> bool {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(at) = next {
+        if at.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::NotFound) {
+            return true;
+        }
+        next = at.source();
+    }
+    false
 }
 
 /// Whether a file of this name is an object that `object_store` has not finished writing.

@@ -34,7 +34,7 @@ use std::sync::PoisonError;
 use std::time::Instant;
 
 use manifests::clicks::Form;
-use manifests::commit::{Limits, Sent, Staging, generation};
+use manifests::commit::{Limits, Sent, Staging, generation, sweep};
 use manifests::digest::digest;
 use manifests::load::{self, Shards};
 use manifests::packed::Packer;
@@ -95,10 +95,17 @@ pub fn run(plan: &Plan, console: &Console) -> Result<ShardReport, Error> {
             if let Input::Piped(pipe) = &plan.input {
                 drain(pipe)?;
             }
+            if plan.replace {
+                // A run that was killed after its commit did not come to it. What is asked for is there, whether this succeeds or not.
+                let _ = sweep(&plan.out, &generation(&identity));
+            }
             console.note(format!("{}: already done, verified", plan.manifest));
             return Ok(report(plan, &found, None, start));
         }
-        let (made, sent) = make(plan, &identity, console).inspect_err(|error| {
+        let shares = Shares::of(plan)?;
+        shares.check_disk(plan)?;
+        console.detail(format!("{shares:?}"));
+        let (made, sent) = make(plan, &identity, &shares, console).inspect_err(|error| {
             if !plan.out.is_local() && error.kind() != ErrorKind::Conflict {
                 console
                     .note(format!("what has been written stays in {}: the same command goes on from there", plan.out));
@@ -118,11 +125,8 @@ fn identity(plan: &Plan) -> Digest {
     digest(format!("{format} {version} {ENCODING}\n{}\n{shuffle}\n{packing}", plan.dataset_digest).as_bytes())
 }
 
-fn make(plan: &Plan, identity: &Digest, console: &Console) -> Result<(Shards, Sent), Error> {
+fn make(plan: &Plan, identity: &Digest, shares: &Shares, console: &Console) -> Result<(Shards, Sent), Error> {
     let descriptor = &plan.descriptor;
-    let shares = Shares::of(plan)?;
-    shares.check_disk(plan)?;
-    console.detail(format!("{shares:?}"));
     let limits = Limits { bytes: transfer_bytes(plan), ..Limits::default() };
     let staging = Staging::with_limits(&plan.out, &plan.manifest_place, &plan.manifest_key, identity, limits);
     // First, because it is quick and tells whether the place can be written to.

@@ -238,7 +238,7 @@ impl Check<'_> {
                 };
             }
             // It has been told with the mini-batches.
-            Err(_) if is_footer => {}
+            Err(manifests::Error::NotFound { .. } | manifests::Error::Corrupt { .. }) if is_footer => {}
             Err(manifests::Error::Missing { place, .. }) => {
                 let what = format!("missing, though `{}` names it", self.shards.name);
                 problem = Some(Problem { missing: true, place, what });
@@ -296,8 +296,12 @@ impl Check<'_> {
         };
         let Some(Open { metadata, footer, .. }) = complete else { return Ok(()) };
         let (metadata, sizes): (Vec<_>, Vec<_>) = metadata.into_values().unzip();
+        let is_theirs = |footer: &Bytes| packed::is_footer_of(footer, &metadata, &sizes);
+        // Nothing came with a range of a remote object that tells whether the network has altered it.
+        let place = &self.shards.place;
+        let again = || place.get_range(&packed.key, packed.footer.clone().filter(|_| !place.is_local())?).ok();
         match footer {
-            Some(footer) if packed::is_footer_of(&footer, &metadata, &sizes) => Ok(()),
+            Some(footer) if is_theirs(&footer) || again().as_ref().is_some_and(is_theirs) => Ok(()),
             Some(_) => Err(self.damaged(&packed.key, "the footer behind its mini-batches is not theirs")),
             None => Err(self.damaged(&packed.key, "there is no footer behind its mini-batches")),
         }
