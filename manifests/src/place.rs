@@ -372,7 +372,12 @@ impl Place {
     /// [`Error::Denied`] or [`Error::Storage`].
     pub fn clear(&self) -> Result<(), Error> {
         let paths = self.store.list(Some(&self.root)).map_ok(|meta| meta.location).boxed();
-        block_on(self.store.delete_stream(paths).try_for_each(|_| futures::future::ready(Ok(()))))
+        // Another writer may be clearing the same place; what it has taken away must not keep the rest here.
+        let deleted = self.store.delete_stream(paths).map(|deleted| match deleted {
+            Err(object_store::Error::NotFound { .. }) => Ok(()),
+            deleted => deleted.map(drop),
+        });
+        block_on(deleted.try_for_each(|()| futures::future::ready(Ok(()))))
             .map_err(|e| Error::from_store(self.to_string(), "empty it", e))?;
         self.tidy();
         Ok(())

@@ -107,7 +107,7 @@ fn each_tool_goes_on_through_faults() {
 
 #[test]
 fn parts_are_sent_again() {
-    let world = World::with_clicks(400_000);
+    let world = World::with_dataset(400_000);
     let line = |place: &str| format!("shard prepared --batch 1000 --rows-per-object 999999999 -o {place} -v");
     world.done(&line("local"));
     let proxy = FaultProxy::start(world.server.port(), |request| {
@@ -172,7 +172,7 @@ fn a_server_that_stays_away_is_told_in_time() {
 /// As on a full disk, but nothing is mounted for it: no file may pass 64 KB, which temporary data does first.
 #[test]
 fn a_full_temporary_disk_leaves_nothing_that_looks_whole() {
-    let world = World::with_clicks(400_000);
+    let world = World::with_dataset(400_000);
     std::fs::create_dir(world.path().join("temporary")).unwrap();
     let line = "shard prepared --batch 1000 --memory 90MiB --threads 1 --temp-dir temporary -o s3://data/full";
     let said = world.shell(&format!("trap '' XFSZ; ulimit -f 128; exec {line}"));

@@ -90,22 +90,22 @@ fn tried(world: &World, env: &Env, root: &str, packings: &[&str], seeds: Range<u
 
 #[test]
 fn on_disk() {
-    let world = World::with_clicks(20_000);
-    let tally = tried(&world, &world.env(), "local", &PACKINGS, 0..40);
+    let world = World::with_dataset(20_000);
+    let tally = tried(&world, &world.env(), "local", &PACKINGS, 0..46);
     assert!(tally.killed >= 20, "{tally:?}");
 }
 
 #[test]
 fn among_uploads() {
-    let world = World::with_clicks(20_000);
-    let tally = tried(&world, &world.env(), "s3://data/k", &PACKINGS, 40..94);
+    let world = World::with_dataset(20_000);
+    let tally = tried(&world, &world.env(), "s3://data/k", &PACKINGS, 46..96);
     assert!(tally.killed >= 20 && tally.resumed >= 5, "{tally:?}");
     world.holds_no_secret();
 }
 
 #[test]
 fn among_the_parts_of_an_object() {
-    let world = World::with_clicks(400_000);
+    let world = World::with_dataset(400_000);
     let slow = FaultProxy::start(world.server.port(), |request| {
         if request.target.contains("partNumber=") {
             std::thread::sleep(Duration::from_millis(100));
@@ -113,15 +113,15 @@ fn among_the_parts_of_an_object() {
         Fault::Pass
     });
     let env = SeaweedFs::env_of(&slow.url(), SeaweedFs::ADMIN);
-    let tally = tried(&world, &env, "s3://data/p", &PACKINGS[2..], 94..100);
+    let tally = tried(&world, &env, "s3://data/p", &PACKINGS[2..], 96..100);
     assert!(slow.requests().iter().any(|request| request.target.contains("partNumber=2")), "no object has two parts");
     assert!(tally.unfinished >= 1, "{tally:?}");
 }
 
 #[test]
 fn while_other_content_is_replaced() {
-    let world = World::with_clicks(20_000);
-    for (root, seeds) in [("local", 0..12u64), ("s3://data/r", 12..30)] {
+    let world = World::with_dataset(20_000);
+    for (root, seeds) in [("local", 0..10u64), ("s3://data/r", 10..24)] {
         let place = format!("{root}/shards");
         let line = |which: usize| format!("shard prepared --batch 100 --seed {} -o {place} --replace", [8, 9][which]);
         let made = [0, 1].map(|which| {
@@ -146,7 +146,6 @@ fn while_other_content_is_replaced() {
 
             world.done(&line(which));
             assert_same(&world.objects(&place), &made[which].0, &format!("{root}, seed {seed}, new: {is_new}"));
-            assert_eq!(verified(&world, &format!("{place}/{MANIFEST}"))["whole"], true);
         }
         eprintln!("{root}: {was_old} times the old one, {was_new} times the new one");
         assert!(was_old > 0, "{root}");

@@ -150,9 +150,16 @@ impl World {
 
     /// With the raw click log `raw.tsv.gz` of so many rows, and the dataset `prepared` made of it.
     fn with_clicks(rows: u32) -> Self {
+        let world = Self::with_dataset(rows);
+        world.shell("gzip -1n raw.tsv && echo {}").report();
+        world
+    }
+
+    /// With the dataset `prepared` of so many rows of a click log.
+    fn with_dataset(rows: u32) -> Self {
         let world = Self::new();
-        world.shell(&format!("prep generate criteo --rows {rows} --seed 5 -o raw.tsv && gzip -1n raw.tsv")).report();
-        world.done("prep criteo raw.tsv.gz --hash-buckets 20000 --holdout 0.1 -o prepared");
+        world.done(&format!("prep generate criteo --rows {rows} --seed 5 -o raw.tsv"));
+        world.done("prep criteo raw.tsv --hash-buckets 20000 --holdout 0.1 -o prepared");
         world
     }
 

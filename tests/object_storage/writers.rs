@@ -4,7 +4,7 @@ use super::{World, assert_same};
 
 #[test]
 fn of_two_writers_of_different_content_one_wins_and_the_other_is_told() {
-    let world = World::with_clicks(20_000);
+    let world = World::with_dataset(20_000);
     for (root, rounds) in [("local", 4), ("s3://data/w", 8)] {
         let alone = [8, 9].map(|seed| {
             world.done(&format!("shard prepared --batch 200 --seed {seed} -o {root}/{seed}"));
@@ -34,7 +34,7 @@ fn of_two_writers_of_different_content_one_wins_and_the_other_is_told() {
 
 #[test]
 fn two_writers_of_the_same_content_do_not_harm_each_other() {
-    let world = World::with_clicks(20_000);
+    let world = World::with_dataset(20_000);
     for (root, rounds) in [("local", 4), ("s3://data/w", 6)] {
         let line = |place: &str| format!("shard prepared --batch 200 -o {root}/{place}");
         world.done(&line("alone"));
