@@ -7,9 +7,12 @@
 //! it: two writers of the same content share a generation, and what one has committed the other must not remove. In a remote
 //! place the generation stays: the next writer of the same content finds it, also that of a writer that was killed, and sends only
 //! what is not there yet. A writer that lost against one of other content takes its generation away everywhere. After a commit
-//! the generations that the new descriptor does not name are taken away too.
+//! the generations that were there when it began and that the new descriptor does not name are taken away too. Of several writers that
+//! replace the same descriptor at once one wins: it is replaced on condition that it is the one that was there at the beginning, and that
+//! nobody has taken objects of the new generation away.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
@@ -17,7 +20,7 @@ use schemas::dataset::{Digest, Object};
 
 use crate::Error;
 use crate::digest::digest;
-use crate::place::Place;
+use crate::place::{Place, Version};
 use crate::uploads::Uploads;
 pub use crate::uploads::{Limits, Sent};
 
@@ -31,7 +34,18 @@ pub struct Staging {
     /// Made when the first object comes, because it looks at what is there.
     uploads: OnceLock<Uploads>,
     starting: Mutex<()>,
+    /// What was there when the first object came.
+    start: OnceLock<Start>,
+    /// Objects that were given.
+    objects: AtomicU64,
     ending: Ending,
+}
+
+/// What a writer finds.
+#[derive(Debug)]
+struct Start {
+    index: Option<Version>,
+    generations: Vec<String>,
 }
 
 /// What is to become of the generation.
@@ -63,6 +77,8 @@ impl Staging {
             limits,
             uploads: OnceLock::new(),
             starting: Mutex::default(),
+            start: OnceLock::new(),
+            objects: AtomicU64::new(0),
             ending: Ending::Unfinished,
         }
     }
@@ -81,6 +97,7 @@ impl Staging {
         let bytes = bytes.into();
         let object = Object { key: self.key(name), rows, bytes: bytes.len() as u64, digest: digest(&bytes) };
         self.uploads()?.put(object.key.clone(), bytes, object.digest.clone())?;
+        self.objects.fetch_add(1, Ordering::Relaxed);
         Ok(object)
     }
 
@@ -90,6 +107,7 @@ impl Staging {
         }
         let _one_at_a_time = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
         if self.uploads.get().is_none() {
+            let _ = self.start.set(self.look()?);
             let before = self.place.join(&self.generation)?.list()?;
             let before: HashMap<_, _> = before.into_iter().map(|(name, size)| (self.key(&name), size)).collect();
             let _ = self.uploads.set(Uploads::new(&self.place, before, self.limits));
@@ -97,25 +115,52 @@ impl Staging {
         Ok(self.uploads.get().expect("it was just set"))
     }
 
+    fn look(&self) -> Result<Start, Error> {
+        let (index, key) = &self.index;
+        Ok(Start { index: index.version(key)?, generations: generations(&self.place)? })
+    }
+
     /// Makes the generation visible by writing `bytes`, which name its objects, as its index, once all of them have arrived.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when the index exists and `replace` is not set; else as [`Place::put`]. Nothing is then visible.
+    /// [`Error::Conflict`] when the index exists and `replace` is not set, or another writer has replaced it meanwhile or taken objects of
+    /// this generation away; else as [`Place::put`]. Nothing is then visible.
+    ///
+    /// # Panics
+    /// Never: what was there is known by then.
     pub fn commit(mut self, bytes: Vec<u8>, replace: bool) -> Result<Sent, Error> {
         let sent = self.uploads.get().map_or(Ok(Sent::default()), Uploads::finish)?;
-        let (index, key) = &self.index;
-        if replace {
-            index.put(key, bytes)?;
-        } else if let Err(error) = index.create(key, bytes) {
+        if self.start.get().is_none() {
+            let _ = self.start.set(self.look()?);
+        }
+        let start = self.start.get().expect("it was just set");
+        if let Err(error) = self.write_index(bytes.into(), start.index.as_ref().filter(|_| replace)) {
             if matches!(error, Error::Conflict { .. }) {
                 self.ending = Ending::Refused;
             }
             return Err(error);
         }
         self.ending = Ending::Committed;
-        // The dataset is whole from here on; a leftover that cannot be removed now is removed by the next commit.
-        let _ = sweep(&self.place, &self.generation);
+        // The dataset is whole from here on; a leftover that cannot be removed now is removed by the next commit. A generation that was
+        // begun later is of a writer who will find the index replaced, and take it away; one that was there before may be of one too.
+        let _ = self.place.join(&self.generation).map(|generation| generation.tidy());
+        for folder in start.generations.iter().filter(|folder| **folder != self.generation) {
+            let _ = self.place.join(folder).and_then(|generation| generation.clear());
+        }
         Ok(sent)
+    }
+
+    /// Writes the index over the version `old`, or where there is none.
+    fn write_index(&self, bytes: Bytes, old: Option<&Version>) -> Result<(), Error> {
+        let (index, key) = &self.index;
+        let there = self.place.join(&self.generation)?.list()?.len() as u64;
+        if there < self.objects.load(Ordering::Relaxed) {
+            return Err(Error::Conflict { place: self.place.show(&self.generation) });
+        }
+        match old {
+            None => index.create(key, bytes),
+            Some(old) => index.replace(key, bytes, old),
+        }
     }
 
     /// Whether the index that is there now names this generation.

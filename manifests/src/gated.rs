@@ -19,7 +19,7 @@ use schemas::manifest::Batch;
 use crate::digest::digest;
 use crate::place::Place;
 
-/// While the gate is closed, no get or put goes on before a number of them are there at once.
+/// While the gate is closed, no get of bytes and no put goes on before a number of them are there at once.
 #[derive(Debug)]
 pub(crate) struct Gated(Arc<Inner>);
 
@@ -145,6 +145,9 @@ impl ObjectStore for Store {
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         self.0.requests.fetch_add(1, Ordering::SeqCst);
+        if options.head {
+            return self.0.store.get_opts(location, options).await;
+        }
         self.0.pass().await;
         let result = self.0.store.get_opts(location, options).await;
         self.0.now.fetch_sub(1, Ordering::SeqCst);

@@ -34,6 +34,7 @@ pub mod place;
 pub mod ratings;
 pub mod scales;
 pub mod stream;
+mod turn;
 mod uploads;
 
 pub use error::Error;

@@ -13,7 +13,9 @@ use futures::executor::block_on;
 use futures::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as StorePath;
-use object_store::{Attribute, Attributes, GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use object_store::{
+    Attribute, Attributes, GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, UpdateVersion,
+};
 use s3::S3Store;
 use schemas::dataset::Digest;
 
@@ -309,6 +311,28 @@ impl Place {
     #[must_use]
     pub fn local_path(&self) -> Option<PathBuf> {
         self.is_local().then(|| PathBuf::from(format!("/{}", self.root)))
+    }
+
+    /// Writes over the version `old` of an object: of several writers who have seen that version exactly one succeeds.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when another version is there, or none; else as [`Place::put`].
+    pub(crate) fn replace(&self, key: &str, bytes: Bytes, old: &Version) -> Result<(), Error> {
+        let conflict = || Error::Conflict { place: self.show(key) };
+        if let Some(folder) = self.local_path() {
+            // Local files cannot be replaced on a condition, so those who do it take turns.
+            let _turn = crate::turn::take(&folder).map_err(|source| Error::Storage {
+                place: self.to_string(),
+                action: "take turns with other writers there",
+                source: Box::new(source),
+            })?;
+            return if self.version(key)?.as_ref() == Some(old) { self.put(key, bytes) } else { Err(conflict()) };
+        }
+        let version = UpdateVersion { e_tag: old.tag.clone(), version: None };
+        match self.put_mode(key, bytes, PutMode::Update(version)) {
+            Err(Error::Changed { .. } | Error::NotFound { .. }) => Err(conflict()),
+            outcome => outcome,
+        }
     }
 
     /// Removes an object; one that is not there is fine.

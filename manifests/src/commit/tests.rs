@@ -190,3 +190,38 @@ fn of_two_writers_of_different_content_one_wins_and_stays_whole() {
         assert_eq!(place.list().unwrap().len(), 11, "round {round}: the loser leaves nothing");
     }
 }
+
+#[test]
+fn of_several_who_replace_the_same_exactly_one_wins_and_is_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    for place in
+        [Place::parse(folder.path().to_str().unwrap()).unwrap(), Place::in_store(Arc::new(InMemory::new()), "d")]
+    {
+        let index_of = |name: &str| format!("{{\"key\": \"{}/0\"}}", generation(&digest(name.as_bytes()))).into_bytes();
+        place.put("index.json", index_of("old")).unwrap();
+        for round in 0..20 {
+            let writers: Vec<String> = (0..3).map(|writer| format!("{round} {writer}")).collect();
+            let barrier = std::sync::Barrier::new(writers.len());
+            let outcomes: Vec<_> = std::thread::scope(|scope| {
+                let write = |name: &String| {
+                    let staging = Staging::new(&place, &place, "index.json", &digest(name.as_bytes()));
+                    staging.put("0", name.clone(), 1).unwrap();
+                    barrier.wait();
+                    for object in 1..20 {
+                        staging.put(&object.to_string(), name.clone(), 1).unwrap();
+                    }
+                    staging.commit(index_of(name), true).map(drop)
+                };
+                let threads: Vec<_> = writers.iter().map(|name| scope.spawn(move || write(name))).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1, "{outcomes:?}");
+            let lost = |outcome: &&Result<(), Error>| matches!(outcome, Err(Error::Conflict { .. }));
+            assert_eq!(outcomes.iter().filter(lost).count(), 2, "{outcomes:?}");
+            let winner = &writers[outcomes.iter().position(Result::is_ok).unwrap()];
+            assert_eq!(place.get("index.json").unwrap(), index_of(winner));
+            let found = place.join(&generation(&digest(winner.as_bytes()))).unwrap().list().unwrap();
+            assert_eq!(found.len(), 20, "the winner is whole");
+        }
+    }
+}
