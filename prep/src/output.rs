@@ -21,7 +21,7 @@ use crate::rejects::Rejects;
 /// Where the objects of a dataset go.
 pub(crate) enum Sink {
     /// To a folder, in which they are not yet visible.
-    Folder(Staging),
+    Folder(Box<Staging>),
     /// Into a pipe, with the rows.
     Pipe(Vec<Bytes>),
 }
@@ -122,7 +122,7 @@ impl<'a> Output<'a> {
     pub(crate) fn sink(&self, identity: &Digest) -> Sink {
         match self.is_pipe {
             true => Sink::Pipe(Vec::new()),
-            false => Sink::Folder(Staging::new(&self.place, &self.place, DESCRIPTOR_KEY, identity)),
+            false => Sink::Folder(Box::new(Staging::new(&self.place, &self.place, DESCRIPTOR_KEY, identity))),
         }
     }
 

@@ -105,10 +105,10 @@ impl<K: Kind> Set<'_, K> {
                 Box::new(parts.iter().map(|part| Ok(Part::Stored(part))))
             }
             Origin::Stored { place, parts, .. } => {
-                let wanted = parts.to_vec().into_iter().map(manifest::Batch::from);
+                let wanted: Vec<_> = parts.iter().cloned().map(manifest::Batch::from).collect();
                 let ahead = Ahead { bytes: bytes_ahead, ..Ahead::default() };
                 let refused = |source| Error::System { what: "a thread", source: Box::new(source) };
-                let fetch = Fetch::ahead(place, wanted, ahead).map_err(refused)?;
+                let fetch = Fetch::ahead(place, wanted.into_iter(), ahead).map_err(refused)?;
                 Box::new(std::iter::from_fn(move || Some(Ok(Part::Fetched(Box::new(fetch.next()?))))))
             }
             Origin::Piped(pipe, rows) => {

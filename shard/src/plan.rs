@@ -26,7 +26,7 @@ pub enum Input {
     /// A folder.
     Stored(Place),
     /// Standard input.
-    Piped(Mutex<StreamReader<Stdin>>),
+    Piped(Box<Mutex<StreamReader<Stdin>>>),
 }
 
 /// Everything `run` needs to know.
@@ -133,7 +133,7 @@ fn stored(place: Place) -> Result<Found, Error> {
 fn piped() -> Result<Found, Error> {
     let stream = StreamReader::open(std::io::stdin())?;
     let (descriptor, digest) = (stream.descriptor().clone(), load::dataset_digest(stream.descriptor()));
-    Ok((descriptor, digest, Input::Piped(Mutex::new(stream)), STANDARD_INPUT.to_owned()))
+    Ok((descriptor, digest, Input::Piped(Box::new(Mutex::new(stream))), STANDARD_INPUT.to_owned()))
 }
 
 /// Everything `verify` needs to know.

@@ -65,7 +65,6 @@ fn made(world: &World, env: &Env, root: &str) -> Objects {
     for line in lines {
         let said = world.run(&line, env);
         said.report();
-        eprintln!("{:.1} s: {line}", said.seconds);
     }
     let mut objects = world.objects(&root);
     objects.retain(|key, _| !matches!(key.as_str(), "run/report.json" | "run/timings.csv" | "run/history.csv"));

@@ -84,7 +84,6 @@ fn tried(world: &World, env: &Env, root: &str, packings: &[&str], seeds: Range<u
         assert_eq!(world.unfinished(), [""; 0], "seed {seed}");
         world.place(&place).clear().unwrap();
     }
-    eprintln!("{root}: {tally:?}");
     tally
 }
 

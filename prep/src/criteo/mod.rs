@@ -289,7 +289,7 @@ impl Job<'_> {
                 progress.finish();
                 all_entries(written.entries)?;
                 (descriptor.parts, descriptor.holdout_parts) = (written.parts, written.holdout_parts);
-                Report::Dataset(self.output.commit(staging, &descriptor)?)
+                Report::Dataset(self.output.commit(*staging, &descriptor)?)
             }
             Sink::Pipe(tables) => {
                 let pipe = Pipe::begin(&descriptor, tables)?;

@@ -176,7 +176,7 @@ impl Job<'_> {
             rejects: self.output.keep_rejects(&sink, &rejects)?,
         };
         let report = match sink {
-            Sink::Folder(staging) => Report::Dataset(self.output.commit(staging, &descriptor)?),
+            Sink::Folder(staging) => Report::Dataset(self.output.commit(*staging, &descriptor)?),
             Sink::Pipe(tables) => {
                 let kind = Kind::of(&descriptor.layout);
                 parts.stream(Pipe::begin(&descriptor, tables)?, kind, rows.holdout, &progress)?.finish()?;
