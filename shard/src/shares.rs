@@ -47,10 +47,15 @@ impl Shares {
             batch_rows: plan.shuffle.batch_rows,
             threads: plan.threads as u64,
         });
-        let transfer = if is_remote(plan) { CLIENT_BYTES + 2 * transfer_bytes(plan) } else { 0 };
-        let taken = transfer.saturating_add(packing_bytes(plan, row_bytes));
-        let too_little =
-            |least: u64| Error::TooLittleMemory { memory: plan.memory, least: least.saturating_add(taken) };
+        let (client, transfer) = if is_remote(plan) { (CLIENT_BYTES, 2 * transfer_bytes(plan)) } else { (0, 0) };
+        let fixed = client.saturating_add(packing_bytes(plan, row_bytes));
+        let taken = fixed.saturating_add(transfer);
+        let too_little = |least: u64| {
+            let least = least.saturating_add(fixed);
+            // Of a little memory a quarter is for what is on its way.
+            let on_the_way = if transfer > 0 { (least / 3).min(2 * TRANSFER_BYTES) } else { 0 };
+            Error::TooLittleMemory { memory: plan.memory, least: least.saturating_add(on_the_way) }
+        };
         let memory = plan.memory.saturating_sub(taken);
         let buckets = Buckets::new(plan.shuffle.seed, train.rows, BUCKET_ROWS);
         let (rows, train) = (train.rows, Share::of_shuffle(&train, &buckets, memory).map_err(too_little)?);

@@ -173,7 +173,7 @@ fn a_server_that_stays_away_is_told_in_time() {
 fn a_full_temporary_disk_leaves_nothing_that_looks_whole() {
     let world = World::with_dataset(400_000);
     std::fs::create_dir(world.path().join("temporary")).unwrap();
-    let line = "shard prepared --batch 1000 --memory 135MiB --threads 1 --temp-dir temporary -o s3://data/full";
+    let line = "shard prepared --batch 1000 --memory 150MiB --threads 1 --temp-dir temporary -o s3://data/full";
     let said = world.shell(&format!("trap '' XFSZ; ulimit -f 128; exec {line}"));
     said.failed(75, &["could not write temporary data", "fix: "]);
     assert_eq!(world.place("s3://data/full").size("criteo.json").unwrap(), None);
