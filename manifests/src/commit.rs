@@ -107,17 +107,14 @@ impl Staging {
         }
         let _one_at_a_time = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
         if self.uploads.get().is_none() {
-            let _ = self.start.set(self.look()?);
+            let (index, key) = &self.index;
+            let start = Start { index: index.version(key)?, generations: generations(&self.place)? };
+            let _ = self.start.set(start);
             let before = self.place.join(&self.generation)?.list()?;
             let before: HashMap<_, _> = before.into_iter().map(|(name, size)| (self.key(&name), size)).collect();
             let _ = self.uploads.set(Uploads::new(&self.place, before, self.limits));
         }
         Ok(self.uploads.get().expect("it was just set"))
-    }
-
-    fn look(&self) -> Result<Start, Error> {
-        let (index, key) = &self.index;
-        Ok(Start { index: index.version(key)?, generations: generations(&self.place)? })
     }
 
     /// Makes the generation visible by writing `bytes`, which name its objects, as its index, once all of them have arrived.
@@ -129,11 +126,8 @@ impl Staging {
     /// # Panics
     /// Never: what was there is known by then.
     pub fn commit(mut self, bytes: Vec<u8>, replace: bool) -> Result<Sent, Error> {
-        let sent = self.uploads.get().map_or(Ok(Sent::default()), Uploads::finish)?;
-        if self.start.get().is_none() {
-            let _ = self.start.set(self.look()?);
-        }
-        let start = self.start.get().expect("it was just set");
+        let sent = self.uploads()?.finish()?;
+        let start = self.start.get().expect("it is looked at before anything is uploaded");
         if let Err(error) = self.write_index(bytes.into(), start.index.as_ref().filter(|_| replace)) {
             if matches!(error, Error::Conflict { .. }) {
                 self.ending = Ending::Refused;

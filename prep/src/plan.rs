@@ -3,7 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use raw::source::{Input, standard_input_is_given};
+use raw::source::Input;
+use reporting::standard_input_is_given;
 use schemas::clicks::N_NUMERIC;
 use schemas::dataset::Holdout;
 

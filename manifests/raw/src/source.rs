@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -139,16 +139,6 @@ impl Packing {
     fn name(self) -> Option<&'static str> {
         Self::NAMES.iter().find(|(packing, _, _)| *packing == self).map(|(_, name, _)| *name)
     }
-}
-
-/// Whether standard input is something to read from: a pipe, a socket or a file, rather than a terminal or nothing.
-#[must_use]
-pub fn standard_input_is_given() -> bool {
-    let file = io::stdin().as_fd().try_clone_to_owned().map(File::from);
-    file.and_then(|f| f.metadata()).is_ok_and(|m| {
-        let kind = m.file_type();
-        kind.is_fifo() || kind.is_socket() || kind.is_file()
-    })
 }
 
 impl Source {

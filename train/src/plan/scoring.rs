@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use manifests::load;
 use manifests::place::Place;
-use raw::source::{self, standard_input_is_given};
+use raw::source;
+use reporting::standard_input_is_given;
 use schemas::dataset::DESCRIPTOR_KEY;
 use schemas::report::Split;
 
