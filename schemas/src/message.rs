@@ -16,18 +16,45 @@ pub const PROTOCOL: u32 = 1;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Party {
+    /// Who launched the run and collects its result.
+    Client,
     /// The one supervisor of a run.
     Supervisor,
     /// A worker, by its number from 0.
     Worker(u32),
 }
 
+impl Party {
+    /// The address of this party in its life number `incarnation`.
+    #[must_use]
+    pub const fn life(self, incarnation: u32) -> Address {
+        Address { party: self, incarnation }
+    }
+}
+
 impl std::fmt::Display for Party {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Client => f.write_str("the client"),
             Self::Supervisor => f.write_str("the supervisor"),
             Self::Worker(number) => write!(f, "worker {number}"),
         }
+    }
+}
+
+/// One life of a party: where messages for it go. A party that was launched again has another address, so that it does not get what
+/// its predecessor was told, nor its predecessor what it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Address {
+    /// The party.
+    pub party: Party,
+    /// Which life of it, from 0.
+    pub incarnation: u32,
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}, incarnation {}", self.party, self.incarnation)
     }
 }
 

@@ -5,33 +5,42 @@ pub mod memory;
 
 use std::time::Duration;
 
-use schemas::message::{Envelope, Party};
+use schemas::message::{Address, Envelope};
+
+use crate::service::ServiceError;
 
 /// A failure of the control plane.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ControlError {
     /// Nobody has ever opened the mailbox.
-    #[error("{party} has no mailbox")]
+    #[error("{address} has no mailbox")]
     NoMailbox {
         /// The receiver.
-        party: Party,
+        address: Address,
     },
+    /// The server that carries the messages.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
 }
 
 /// Carries messages between the parties of one run. Implementations pass the suite in `tests/conformance.rs`.
+///
+/// Messages of one sender to one receiver arrive in order, as long as nothing fails. When the server or a connection fails,
+/// messages may be lost or arrive twice or late; the protocol copes. Every call ends within the deadline that the implementation
+/// was made with.
 pub trait ControlPlane: Send + Sync {
-    /// Opens the mailbox of `party`. Messages that were sent to it earlier and not yet received are in it.
+    /// Opens the mailbox of `address`. Messages that were sent to it since it was first opened and not yet received are in it.
     ///
     /// # Errors
     /// A failure of the transport.
-    fn open(&self, party: Party) -> Result<Box<dyn Mailbox>, ControlError>;
+    fn open(&self, address: Address) -> Result<Box<dyn Mailbox>, ControlError>;
 
-    /// Sends to one party. Messages of one sender to one receiver arrive in order; a message may arrive twice.
+    /// Sends to one party.
     ///
     /// # Errors
     /// [`ControlError::NoMailbox`] when the receiver's mailbox was never opened.
-    fn send(&self, to: Party, envelope: &Envelope) -> Result<(), ControlError>;
+    fn send(&self, to: Address, envelope: &Envelope) -> Result<(), ControlError>;
 
     /// Sends to every worker whose mailbox is open.
     ///

@@ -1,6 +1,7 @@
 //! The update exchange: how the gradients of a step get from the workers that computed them to all that apply them.
 
 pub mod memory;
+pub mod store;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -23,6 +23,7 @@ pub mod protocol;
 pub mod reader;
 pub mod recommend;
 pub mod saved;
+pub mod service;
 pub mod stored;
 pub mod supervisor;
 pub mod worker;
@@ -203,7 +204,7 @@ fn train<M: Model>(plan: &Plan, model: &M, watch: Watch<'_>) -> Result<(Finished
         seed: common.seed,
         wait_max: WAIT_MAX,
     };
-    let mut mailbox = control.open(Party::Supervisor).map_err(Error::internal)?;
+    let mut mailbox = control.open(Party::Supervisor.life(0)).map_err(Error::internal)?;
     let shards = Arc::new(plan.shards.clone());
     let depth = READ_AHEAD.max(2 * common.step_batches.div_ceil(plan.workers) as usize);
     std::thread::scope(|scope| {
@@ -233,7 +234,7 @@ fn watched<T>(job: &Job, control: &dyn ControlPlane, work: impl FnOnce() -> Resu
         let error = format!("worker {} panicked", job.worker);
         let message = Message::Failed { kind: ErrorKind::Internal, error: error.clone(), fix: None };
         let message = protocol::envelope(&job.run, Party::Worker(job.worker), 0, message);
-        control.send(Party::Supervisor, &message).map_err(Error::internal)?;
+        control.send(Party::Supervisor.life(0), &message).map_err(Error::internal)?;
         Err(Error::Internal(error))
     })
 }

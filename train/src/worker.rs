@@ -106,7 +106,7 @@ impl<'a, M: Model> Shell<'a, M> {
         batches: ReadAhead,
         decoder: BatchDecoder<'a, M>,
     ) -> Result<Self, Error> {
-        let mailbox = control.open(Party::Worker(job.worker)).map_err(Error::internal)?;
+        let mailbox = control.open(Party::Worker(job.worker).life(0)).map_err(Error::internal)?;
         Ok(Self {
             protocol: Worker::new(&job.run),
             job,
@@ -289,7 +289,7 @@ impl<'a, M: Model> Shell<'a, M> {
 
     fn send(&self, message: Message) -> Result<(), Error> {
         let message = envelope(&self.job.run, Party::Worker(self.job.worker), 0, message);
-        self.control.send(Party::Supervisor, &message).map_err(Error::internal)
+        self.control.send(Party::Supervisor.life(0), &message).map_err(Error::internal)
     }
 }
 

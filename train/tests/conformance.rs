@@ -103,9 +103,9 @@ mod control_suite {
     use super::*;
 
     pub(super) fn direct_messages_reach_their_receiver_alone(c: &dyn ControlPlane) {
-        let mut boxes: Vec<_> = (0..3).map(|w| c.open(Party::Worker(w)).unwrap()).collect();
+        let mut boxes: Vec<_> = (0..3).map(|w| c.open(Party::Worker(w).life(0)).unwrap()).collect();
         let sent = message(Party::Supervisor, 1);
-        c.send(Party::Worker(1), &sent).unwrap();
+        c.send(Party::Worker(1).life(0), &sent).unwrap();
         assert_eq!(boxes[1].receive(LONG).unwrap(), Some(sent));
         for mailbox in &mut boxes {
             assert_eq!(mailbox.receive(Duration::ZERO).unwrap(), None);
@@ -113,8 +113,8 @@ mod control_suite {
     }
 
     pub(super) fn broadcasts_reach_every_worker_and_nobody_else(c: &dyn ControlPlane) {
-        let mut supervisor = c.open(Party::Supervisor).unwrap();
-        let mut workers: Vec<_> = (0..3).map(|w| c.open(Party::Worker(w)).unwrap()).collect();
+        let mut supervisor = c.open(Party::Supervisor.life(0)).unwrap();
+        let mut workers: Vec<_> = (0..3).map(|w| c.open(Party::Worker(w).life(0)).unwrap()).collect();
         let sent = message(Party::Supervisor, 2);
         c.broadcast(&sent).unwrap();
         for worker in &mut workers {
@@ -124,11 +124,12 @@ mod control_suite {
     }
 
     pub(super) fn messages_of_one_sender_keep_their_order(c: &dyn ControlPlane) {
-        let mut mailbox = c.open(Party::Supervisor).unwrap();
+        let mut mailbox = c.open(Party::Supervisor.life(0)).unwrap();
         std::thread::scope(|scope| {
             for w in 0..4 {
                 scope.spawn(move || {
-                    (0..50).for_each(|step| c.send(Party::Supervisor, &message(Party::Worker(w), step)).unwrap());
+                    (0..50)
+                        .for_each(|step| c.send(Party::Supervisor.life(0), &message(Party::Worker(w), step)).unwrap());
                 });
             }
         });
@@ -144,27 +145,27 @@ mod control_suite {
     }
 
     pub(super) fn a_wait_ends_by_message_or_by_time(c: &dyn ControlPlane) {
-        let mut mailbox = c.open(Party::Supervisor).unwrap();
+        let mut mailbox = c.open(Party::Supervisor.life(0)).unwrap();
         let start = Instant::now();
         assert_eq!(mailbox.receive(Duration::from_millis(30)).unwrap(), None);
         assert!(start.elapsed() >= Duration::from_millis(30));
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| mailbox.receive(LONG).unwrap());
-            c.send(Party::Supervisor, &message(Party::Worker(0), 5)).unwrap();
+            c.send(Party::Supervisor.life(0), &message(Party::Worker(0), 5)).unwrap();
             assert_eq!(waiting.join().unwrap(), Some(message(Party::Worker(0), 5)));
         });
     }
 
     pub(super) fn a_party_that_never_opened_cannot_be_reached(c: &dyn ControlPlane) {
-        let party = Party::Worker(9);
-        assert_eq!(c.send(party, &message(Party::Supervisor, 0)), Err(ControlError::NoMailbox { party }));
+        let address = Party::Worker(9).life(0);
+        assert_eq!(c.send(address, &message(Party::Supervisor, 0)), Err(ControlError::NoMailbox { address }));
     }
 
     pub(super) fn what_was_not_received_waits_for_the_next_opening(c: &dyn ControlPlane) {
-        drop(c.open(Party::Worker(0)).unwrap());
+        drop(c.open(Party::Worker(0).life(0)).unwrap());
         let sent = message(Party::Supervisor, 3);
-        c.send(Party::Worker(0), &sent).unwrap();
-        assert_eq!(c.open(Party::Worker(0)).unwrap().receive(LONG).unwrap(), Some(sent));
+        c.send(Party::Worker(0).life(0), &sent).unwrap();
+        assert_eq!(c.open(Party::Worker(0).life(0)).unwrap().receive(LONG).unwrap(), Some(sent));
     }
 }
 

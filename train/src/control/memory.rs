@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use schemas::message::{Envelope, Party};
+use schemas::message::{Address, Envelope, Party};
 
 use super::{ControlError, ControlPlane, Mailbox};
 
 /// Queues in this process's memory.
 #[derive(Debug, Default)]
 pub struct MemoryControl {
-    queues: Mutex<BTreeMap<Party, Arc<Queue>>>,
+    queues: Mutex<BTreeMap<Address, Arc<Queue>>>,
 }
 
 #[derive(Debug, Default)]
@@ -30,20 +30,20 @@ impl Queue {
 }
 
 impl ControlPlane for MemoryControl {
-    fn open(&self, party: Party) -> Result<Box<dyn Mailbox>, ControlError> {
-        let queue = Arc::clone(self.queues.lock().expect(LOCK).entry(party).or_default());
+    fn open(&self, address: Address) -> Result<Box<dyn Mailbox>, ControlError> {
+        let queue = Arc::clone(self.queues.lock().expect(LOCK).entry(address).or_default());
         Ok(Box::new(MemoryMailbox { queue }))
     }
 
-    fn send(&self, to: Party, envelope: &Envelope) -> Result<(), ControlError> {
+    fn send(&self, to: Address, envelope: &Envelope) -> Result<(), ControlError> {
         let queues = self.queues.lock().expect(LOCK);
-        queues.get(&to).ok_or(ControlError::NoMailbox { party: to })?.push(envelope);
+        queues.get(&to).ok_or(ControlError::NoMailbox { address: to })?.push(envelope);
         Ok(())
     }
 
     fn broadcast(&self, envelope: &Envelope) -> Result<(), ControlError> {
         let queues = self.queues.lock().expect(LOCK);
-        for (_, queue) in queues.iter().filter(|(party, _)| matches!(party, Party::Worker(_))) {
+        for (_, queue) in queues.iter().filter(|(address, _)| matches!(address.party, Party::Worker(_))) {
             queue.push(envelope);
         }
         Ok(())
