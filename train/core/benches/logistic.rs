@@ -6,11 +6,13 @@ use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use random::Stream;
 use train_core::lanes::Simd;
-use train_core::logistic::adam::{self, Adam, Part, apply};
+use train_core::logistic::adam::{self, Adam, Part, apply, apply_reduced, reduce};
 use train_core::logistic::gradient::{Gradient, Scratch, gradient, loss, outputs, probabilities};
 use train_core::logistic::weights::{BLOCK, Block, Effects, floats, start};
 use train_core::logistic::{Buckets, Clicks, N_NUMBERS, Space};
 use train_core::quality::Tally;
+use train_core::wire::Slice;
+use train_core::wire::logistic::{decode, encode, read_state, write_state};
 
 const ROWS: usize = 6250;
 const BATCHES: usize = 32;
@@ -194,5 +196,126 @@ fn copy(bencher: Bencher<'_, '_>) {
     let mut arrays = vec![0.5f32; 3 * (BUCKETS as usize + 15)];
     bencher.counter(BytesCount::new(arrays.len() * 4 * 2)).bench_local(|| {
         arrays.iter_mut().for_each(|x| *x *= 1.000_1);
+    });
+}
+
+/// The gradients of `n` batches of a model that has seen a few steps.
+fn gradients(space: &Space, dense: bool, n: u64) -> Vec<Gradient> {
+    let batches: Vec<Rows> = (0..n).map(|seed| rows(seed, dense)).collect();
+    let blocks = blocks(space, &batches);
+    let effects: Vec<&[f32; BLOCK]> = blocks.iter().map(Block::effects).collect();
+    let mut scratch = Scratch::default();
+    let one = |batch: &Rows| {
+        let mut out = Gradient::default();
+        batch.with(|batch| gradient(Simd::detect(), space, Effects::new(&effects), batch, &mut scratch, &mut out));
+        out
+    };
+    batches.iter().map(one).collect()
+}
+
+/// Which gradient travels: whole, or the sum of 24.
+#[derive(Clone, Copy, Debug)]
+enum Message {
+    Dense,
+    Sparse,
+    SparseSumOf24,
+}
+
+impl Message {
+    const ALL: [Self; 3] = [Self::Dense, Self::Sparse, Self::SparseSumOf24];
+
+    fn gradients(self) -> (Space, Vec<Gradient>) {
+        let space = space(matches!(self, Self::Dense));
+        let gradients = match self {
+            Self::Dense => gradients(&space, true, 8),
+            Self::Sparse => gradients(&space, false, 8),
+            Self::SparseSumOf24 => vec![sum(&space, &gradients(&space, false, 24), Slice::WHOLE)],
+        };
+        (space, gradients)
+    }
+}
+
+fn sum(space: &Space, gradients: &[Gradient], slice: Slice) -> Gradient {
+    let parts: Vec<_> = gradients.iter().map(|gradient| Part { weight: 0.25, gradient }).collect();
+    let mut out = Gradient::default();
+    reduce(&parts, slice.of(space.n_parameters()), &mut adam::Scratch::default(), &mut out);
+    out
+}
+
+/// Throughput is in bytes of ids and values.
+#[divan::bench(args = Message::ALL)]
+fn encoding(bencher: Bencher<'_, '_>, message: Message) {
+    let (space, gradients) = message.gradients();
+    let (mut bytes, mut i) = (Vec::new(), 0);
+    bencher.counter(BytesCount::new(gradients[0].ids.len() * 8)).bench_local(|| {
+        i = (i + 1) % gradients.len();
+        bytes.clear();
+        encode(&space, &gradients[i], Slice::WHOLE, &mut bytes);
+        bytes.len()
+    });
+}
+
+/// Throughput is in bytes of ids and values.
+#[divan::bench(args = Message::ALL)]
+fn decoding(bencher: Bencher<'_, '_>, message: Message) {
+    let (space, gradients) = message.gradients();
+    let encoded = |gradient: &Gradient| {
+        let mut bytes = Vec::new();
+        encode(&space, gradient, Slice::WHOLE, &mut bytes);
+        bytes
+    };
+    let messages: Vec<Vec<u8>> = gradients.iter().map(encoded).collect();
+    let (mut out, mut i) = (Gradient::default(), 0);
+    bencher.counter(BytesCount::new(gradients[0].ids.len() * 8)).bench_local(|| {
+        i = (i + 1) % messages.len();
+        decode(&space, &messages[i], Slice::WHOLE, &mut out).expect("the bytes are right");
+    });
+}
+
+/// Reduction of 24 gradients: all of them, or one slice of 24.
+#[divan::bench(args = [1, 24])]
+fn reduction_of_24(bencher: Bencher<'_, '_>, n_slices: u32) {
+    let space = space(false);
+    let gradients = gradients(&space, false, 24);
+    let parts: Vec<_> = gradients.iter().map(|gradient| Part { weight: 0.25, gradient }).collect();
+    let (mut out, mut scratch) = (Gradient::default(), adam::Scratch::default());
+    let range = Slice { index: n_slices / 2, n_slices }.of(space.n_parameters());
+    bencher.bench_local(|| reduce(&parts, range.clone(), &mut scratch, &mut out));
+}
+
+/// A step of 24 gradients over a million parameters, and of their 24 reduced slices.
+#[divan::bench(args = [false, true])]
+fn adam_step_of_24(bencher: Bencher<'_, '_>, reduced: bool) {
+    let space = space(false);
+    let gradients = gradients(&space, false, 24);
+    let slices: Vec<_> = (0..24).map(|index| sum(&space, &gradients, Slice { index, n_slices: 24 })).collect();
+    let slices: Vec<&Gradient> = slices.iter().collect();
+    let parts: Vec<_> = gradients.iter().map(|gradient| Part { weight: 0.25, gradient }).collect();
+    let mut blocks = start(&space, vec![0.0; floats(&space)].leak());
+    let (mut scratch, mut step) = (adam::Scratch::default(), 0);
+    bencher.bench_local(|| {
+        for block in &mut blocks {
+            if reduced {
+                apply_reduced(Simd::detect(), &space, ADAM, step, &slices, block, &mut scratch);
+            } else {
+                apply(Simd::detect(), &space, ADAM, step, &parts, block, &mut scratch);
+            }
+        }
+        step += 1;
+    });
+}
+
+/// Throughput is in bytes of the state: what a checkpoint of a million parameters takes.
+#[divan::bench(args = [false, true])]
+fn state(bencher: Bencher<'_, '_>, restore: bool) {
+    let space = space(false);
+    let mut blocks = start(&space, vec![0.0; floats(&space)].leak());
+    let bytes = write_state(&space, 0, &blocks.iter().collect::<Vec<_>>());
+    bencher.counter(BytesCount::new(bytes.len())).bench_local(|| {
+        if restore {
+            read_state(&space, &bytes, &mut blocks.iter_mut().collect::<Vec<_>>()).expect("the bytes are right");
+        } else {
+            divan::black_box(write_state(&space, 0, &blocks.iter().collect::<Vec<_>>()));
+        }
     });
 }

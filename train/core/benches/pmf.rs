@@ -2,19 +2,23 @@
 //! items, 20 factors with biases. One item is one rating: divan's throughput is in ratings per second on one core.
 
 use divan::Bencher;
-use divan::counter::ItemsCount;
+use divan::counter::{BytesCount, ItemsCount};
 use random::Stream;
 use train_core::lanes::Simd;
 use train_core::pmf::batch::{Arranger, RatingBatch};
 use train_core::pmf::factors::{Block, Line, Rows, Shape, Side, start};
 use train_core::pmf::gradient::{Gradient, Model, Scratch, gradient, squared_error};
-use train_core::pmf::nesterov::{self, Motion, Part, apply};
+use train_core::pmf::nesterov::{self, Motion, Part, apply, reduce};
+use train_core::wire::Slice;
+use train_core::wire::pmf::{Size, decode, encode, read_state, write_state};
 
 const N_USERS: u32 = 138_493;
 const N_ITEMS: u32 = 26_744;
 const ROWS: usize = 12_000;
 const BATCHES: usize = 64;
 const SHAPE: Shape = Shape { n_factors: 20, biases: true };
+
+const SIZE: Size = Size { shape: SHAPE, n_users: N_USERS, n_items: N_ITEMS };
 
 fn main() {
     divan::main();
@@ -95,25 +99,25 @@ fn squared_error_of_batch(bencher: Bencher<'_, '_>, simd: Simd) {
     });
 }
 
+fn gradients(simd: Simd, batches: &[RatingBatch], users: &[Block<'_>], items: &[Block<'_>]) -> Vec<Gradient> {
+    let (users, items): (Vec<_>, Vec<_>) = (users.iter().collect(), items.iter().collect());
+    let motion = Motion::new(8.0, 0.8);
+    let model = Model { shape: SHAPE, users: Rows::new(&users), items: Rows::new(&items), motion: &motion, steps: 0 };
+    let mut scratch = Scratch::default();
+    let one = |batch: &RatingBatch| {
+        let mut out = Gradient::default();
+        gradient(simd, &model, 0.02, batch, &mut scratch, &mut out);
+        out
+    };
+    batches.iter().map(one).collect()
+}
+
 /// Reduction and update of all blocks for a step of two batches; the count is that of both batches' ratings.
 #[divan::bench(args = variants())]
 fn apply_step_of_two(bencher: Bencher<'_, '_>, simd: Simd) {
     let (batches, (mut users, mut items)) = (batches(), matrices());
     let motion = Motion::new(8.0, 0.8);
-    let gradients: Vec<Gradient> = {
-        let (users, items): (Vec<_>, Vec<_>) = (users.iter().collect(), items.iter().collect());
-        let model =
-            Model { shape: SHAPE, users: Rows::new(&users), items: Rows::new(&items), motion: &motion, steps: 0 };
-        let mut scratch = Scratch::default();
-        batches
-            .iter()
-            .map(|batch| {
-                let mut out = Gradient::default();
-                gradient(simd, &model, 0.02, batch, &mut scratch, &mut out);
-                out
-            })
-            .collect()
-    };
+    let gradients = gradients(simd, &batches, &users, &items);
     let (mut scratch, mut step) = (nesterov::Scratch::default(), 0u32);
     bencher.counter(ItemsCount::new(2 * ROWS)).bench_local(|| {
         let pair = [&gradients[2 * step as usize % BATCHES], &gradients[(2 * step as usize + 1) % BATCHES]];
@@ -131,5 +135,65 @@ fn apply_step_of_two(bencher: Bencher<'_, '_>, simd: Simd) {
             }
         }
         step += 1;
+    });
+}
+
+/// The gradients of the first `n` batches.
+fn some_gradients(n: usize) -> Vec<Gradient> {
+    let (users, items) = matrices();
+    gradients(Simd::detect(), &batches()[..n], &users, &items)
+}
+
+/// A gradient to bytes or back; throughput is in those bytes.
+#[divan::bench(args = [false, true])]
+fn message(bencher: Bencher<'_, '_>, decoding: bool) {
+    let gradients = some_gradients(8);
+    let (mut bytes, mut out, mut i) = (Vec::new(), Gradient::default(), 0);
+    let messages: Vec<Vec<u8>> = gradients
+        .iter()
+        .map(|gradient| {
+            let mut bytes = Vec::new();
+            encode(SIZE, gradient, Slice::WHOLE, &mut bytes);
+            bytes
+        })
+        .collect();
+    bencher.counter(BytesCount::new(messages[0].len())).bench_local(|| {
+        i = (i + 1) % 8;
+        if decoding {
+            decode(SIZE, &messages[i], Slice::WHOLE, &mut out).expect("the bytes are right");
+        } else {
+            bytes.clear();
+            encode(SIZE, &gradients[i], Slice::WHOLE, &mut bytes);
+        }
+    });
+}
+
+/// Reduction of 24 gradients: all of them, or one slice of 24.
+#[divan::bench(args = [1, 24])]
+fn reduction_of_24(bencher: Bencher<'_, '_>, n_slices: u32) {
+    let gradients = some_gradients(24);
+    let part = |(slot, gradients)| Part { slot, weight: 0.25, gradients };
+    let users: Vec<_> = (0..).zip(gradients.iter().map(|g| &g.users)).map(part).collect();
+    let items: Vec<_> = (0..).zip(gradients.iter().map(|g| &g.items)).map(part).collect();
+    let (mut out, mut scratch) = (Gradient::default(), nesterov::Scratch::default());
+    let slice = Slice { index: n_slices / 2, n_slices };
+    bencher.bench_local(|| {
+        reduce(Simd::detect(), SHAPE, &users, SIZE.users_in(slice), &mut scratch, &mut out.users);
+        reduce(Simd::detect(), SHAPE, &items, SIZE.items_in(slice), &mut scratch, &mut out.items);
+    });
+}
+
+/// Throughput is in bytes of the state: what a checkpoint takes.
+#[divan::bench(args = [false, true])]
+fn state(bencher: Bencher<'_, '_>, restore: bool) {
+    let (users, items) = matrices();
+    let mut blocks: Vec<_> = users.into_iter().chain(items).collect();
+    let bytes = write_state(SIZE, 0, &blocks.iter().collect::<Vec<_>>());
+    bencher.counter(BytesCount::new(bytes.len())).bench_local(|| {
+        if restore {
+            read_state(SIZE, &bytes, &mut blocks.iter_mut().collect::<Vec<_>>()).expect("the bytes are right");
+        } else {
+            divan::black_box(write_state(SIZE, 0, &blocks.iter().collect::<Vec<_>>()));
+        }
     });
 }

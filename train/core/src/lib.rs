@@ -6,7 +6,8 @@
 //! * [`order`]: which mini-batches make which step, a pure function of the seed;
 //! * [`pmf`]: matrix factorisation with Nesterov momentum, for ratings;
 //! * [`logistic`]: logistic regression with Adam, for click rows;
-//! * [`quality`]: how good predicted probabilities are.
+//! * [`quality`]: how good predicted probabilities are;
+//! * [`wire`]: gradients and the state of a replica as bytes.
 //!
 //! Sums of floating-point numbers have a fixed order everywhere, so a vectorised kernel gives the bits of the portable one.
 
@@ -16,3 +17,4 @@ pub mod logistic;
 pub mod order;
 pub mod pmf;
 pub mod quality;
+pub mod wire;

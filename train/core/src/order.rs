@@ -30,6 +30,12 @@ impl Schedule {
         Self { n_batches, step_batches }
     }
 
+    /// Batches of an epoch.
+    #[must_use]
+    pub const fn n_batches(&self) -> u32 {
+        self.n_batches
+    }
+
     /// Steps of one epoch.
     #[must_use]
     pub const fn steps_per_epoch(&self) -> u64 {

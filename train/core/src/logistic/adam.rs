@@ -6,6 +6,8 @@
 //! for every parameter in every step, also for those without a gradient, which go on moving under their moments. L2 adds
 //! `l2 w` to the gradient, but for the intercept. Source: Kingma and Ba, *Adam*, ICLR 2015, algorithm 1.
 
+use std::ops::Range;
+
 use super::Space;
 use super::gradient::Gradient;
 use super::weights::Block;
@@ -44,13 +46,15 @@ pub struct Part<'a> {
     pub gradient: &'a Gradient,
 }
 
-/// Buffers of [`apply`], to be used again.
+/// Buffers of [`apply`] and [`reduce`], to be used again.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
     /// How far the ids of each part are used up.
     used: Vec<usize>,
     /// Sums of left subtrees that wait for their right one.
     sums: Vec<Sum>,
+    /// One bit a parameter of a chunk: whether a part has it.
+    present: Vec<u64>,
 }
 
 /// A sum of gradients. As the arrays of a block do, it keeps its distance in the lower twelve bits of its address.
@@ -109,14 +113,13 @@ pub fn apply(
     for scaled in &block.scaled {
         block.effects[scaled.at] = scaled.weight;
     }
-    let Scratch { used, sums } = scratch;
-    used.clear();
-    used.extend(parts.iter().map(|part| part.gradient.ids.partition_point(|&id| (id as usize) < block.first)));
+    let Scratch { used, sums, .. } = scratch;
+    begin(parts, used, block.first);
     for start in (0..block.len).step_by(CHUNK) {
         let len = CHUNK.min(block.len - start);
         let next = (start + CHUNK).min(block.len)..(start + 2 * CHUNK).min(block.len);
         prefetch_to_write(&mut block.effects[next]);
-        reduce(parts, used, block.first + start, sums);
+        sum_chunk(parts, used, block.first + start, sums);
         // The intercept is the last parameter; nothing pulls it towards 0.
         let decayed = space.n_features().saturating_sub(block.first + start).min(len);
         let chunk = start..start + len;
@@ -137,9 +140,95 @@ pub fn apply(
     block.steps = step + 1;
 }
 
+/// Applies the gradients that [`reduce`] made of disjoint slices as step number `step`: the same bits as [`apply`] with the parts that
+/// were reduced.
+///
+/// # Panics
+/// When the block is not at the state after `step` steps.
+pub fn apply_reduced(
+    simd: Simd,
+    space: &Space,
+    adam: Adam,
+    step: u32,
+    slices: &[&Gradient],
+    block: &mut Block<'_>,
+    scratch: &mut Scratch,
+) {
+    // A sum that has one summand other than 0 does not depend on its order, and no sum here is -0. So most slices need not be looked
+    // at for a block.
+    let inside = |gradient: &&&Gradient| {
+        let ids = &gradient.ids;
+        let next = ids.get(ids.partition_point(|&id| (id as usize) < block.first));
+        next.is_some_and(|&id| (id as usize) < block.first + block.len)
+    };
+    let parts: Vec<_> = slices.iter().filter(inside).map(|gradient| Part { weight: 1.0, gradient }).collect();
+    apply(simd, space, adam, step, &parts, block, scratch);
+}
+
+/// Reduces the gradients of a step for the parameters in `range` into `out`, along the tree of [`apply`]: applied with the weight 1
+/// it gives the same bits. The losses are added in the order of `parts`; rows beyond `u32::MAX` count as that.
+pub fn reduce(parts: &[Part<'_>], range: Range<u32>, scratch: &mut Scratch, out: &mut Gradient) {
+    let Scratch { used, sums, present } = scratch;
+    out.loss_sum = parts.iter().map(|part| part.gradient.loss_sum).sum();
+    out.rows = parts.iter().fold(0, |sum, part| sum.saturating_add(part.gradient.rows));
+    out.ids.clear();
+    out.values.clear();
+    begin(parts, used, range.start as usize);
+    for start in range.clone().step_by(CHUNK) {
+        let end = range.end.min(start.saturating_add(CHUNK as u32));
+        mark(parts, used, start..end, present);
+        sum_chunk(parts, used, start as usize, sums);
+        gather(present, start, sums[0].lanes.as_flattened(), out);
+    }
+}
+
+/// How far the ids of each part lie below `first`.
+fn begin(parts: &[Part<'_>], used: &mut Vec<usize>, first: usize) {
+    used.clear();
+    used.extend(parts.iter().map(|part| part.gradient.ids.partition_point(|&id| (id as usize) < first)));
+}
+
+/// Sets the bit of each parameter of `chunk` that a part has.
+fn mark(parts: &[Part<'_>], used: &[usize], chunk: Range<u32>, present: &mut Vec<u64>) {
+    present.clear();
+    present.resize(CHUNK / 64, 0);
+    for (part, &used) in parts.iter().zip(used) {
+        for &id in part.gradient.ids[used..].iter().take_while(|&&id| id < chunk.end) {
+            let at = (id - chunk.start) as usize;
+            present[at / 64] |= 1 << (at % 64);
+        }
+    }
+}
+
+/// Appends to `out` the sums of the parameters from `first` on whose bits are set.
+fn gather(present: &[u64], first: u32, sums: &[f32], out: &mut Gradient) {
+    let start = out.ids.len();
+    let end = start + present.iter().map(|bits| bits.count_ones() as usize).sum::<usize>();
+    out.ids.resize(end, 0);
+    out.values.resize(end, 0.0);
+    let mut places = out.ids[start..].iter_mut().zip(&mut out.values[start..]);
+    for (word, &bits) in present.iter().enumerate() {
+        let mut left = bits;
+        while left != 0 {
+            let at = word * 64 + left.trailing_zeros() as usize;
+            if let Some((id, value)) = places.next() {
+                (*id, *value) = (first + at as u32, sums[at]);
+            }
+            left &= left - 1;
+        }
+    }
+}
+
 /// The sum of all parts for the parameters from `first` on, into `sums[0]`. A subtree is summed as soon as the next part lies
 /// outside it.
-fn reduce(parts: &[Part<'_>], used: &mut [usize], first: usize, sums: &mut Vec<Sum>) {
+fn sum_chunk(parts: &[Part<'_>], used: &mut [usize], first: usize, sums: &mut Vec<Sum>) {
+    if sums.is_empty() {
+        sums.push(Sum::ZERO);
+    }
+    if parts.is_empty() {
+        // What was summed before must not be taken for the sum of nothing.
+        sums[0].lanes.as_flattened_mut().fill(0.0);
+    }
     let mut depth = 0;
     for (i, pair) in parts.chunks(2).enumerate() {
         if sums.len() == depth {

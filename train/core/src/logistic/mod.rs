@@ -58,6 +58,17 @@ impl Space {
         self.intercept
     }
 
+    /// How many parameters there are: features, and the intercept if there is one.
+    #[must_use]
+    pub const fn n_parameters(&self) -> u32 {
+        (self.n_features() + self.intercept as usize) as u32
+    }
+
+    /// Buckets whose hits are worth less than 1, and what they are worth; ascending.
+    pub(crate) fn scales(&self) -> &[(u32, f32)] {
+        &self.scales
+    }
+
     /// Positions of the parameters, the one that is always 0 among them.
     #[must_use]
     pub const fn n_positions(&self) -> usize {

@@ -72,7 +72,7 @@ pub fn floats(space: &Space) -> usize {
 #[must_use]
 pub fn start<'m>(space: &Space, memory: &'m mut [f32]) -> Vec<Block<'m>> {
     assert!(memory.len() == floats(space), "the memory fits the parameters");
-    let n_parameters = space.n_features() + usize::from(space.intercept);
+    let n_parameters = space.n_parameters() as usize;
     let (effects, moments) = memory.split_at_mut(memory.len() / ARRAYS);
     let (means, squares) = moments.split_at_mut(moments.len() / 2);
     let arrays = effects.as_chunks_mut().0.iter_mut().zip(means.as_chunks_mut().0).zip(squares.as_chunks_mut().0);

@@ -60,8 +60,8 @@ impl Shape {
     }
 
     /// The place of the bias in a row of `side`; the other place next to the factors is the constant.
-    pub(crate) fn bias_place(&self, side: Side) -> usize {
-        self.n_factors + usize::from(side == Side::Item)
+    pub(crate) const fn bias_place(&self, side: Side) -> usize {
+        self.n_factors + matches!(side, Side::Item) as usize
     }
 
     pub(crate) fn constant_place(&self, side: Side) -> usize {

@@ -11,6 +11,8 @@
 //! the update: Sutskever, Martens, Dahl and Hinton, ICML 2013, after PyTorch's change of variable; the closed form is its
 //! geometric series for a constant learning rate.
 
+use std::ops::Range;
+
 use crate::lanes::{LANES, Lane, Simd, kernel, prefetch, scale};
 use crate::pmf::factors::{BLOCK_ROWS, Block, Line, Shape};
 use crate::pmf::gradient::RowGradients;
@@ -89,7 +91,7 @@ pub struct Part<'a> {
     pub gradients: &'a RowGradients,
 }
 
-/// Buffers of [`apply`], to be used again.
+/// Buffers of [`apply`] and [`reduce`], to be used again.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
     /// First and last entry of each row of the block, plus one; 0 is none.
@@ -147,51 +149,100 @@ fn apply_body<const N: usize>(
     block: &mut Block<'_>,
     scratch: &mut Scratch,
 ) {
-    collect::<N>(parts, block, scratch);
-    let Scratch { heads, entries, sums } = scratch;
     let (lines, _) = block.lines.as_chunks_mut::<N>();
+    collect::<N>(parts, block.first_row, block.stamps.len(), scratch, |row| prefetch(&lines[row]));
+    let Scratch { heads, entries, sums } = scratch;
     for (row, &(head, _)) in heads.iter().enumerate() {
         if head == 0 {
             continue;
         }
-        let (part, index, next) = entries[head as usize - 1];
-        let first = leaf::<N>(parts, (part, index));
-        let gradient = if next == 0 { first } else { tree_sum::<N>(parts, entries, part, next, first, sums) };
+        let gradient = row_sum::<N>(parts, entries, head, sums);
         update(motion, &mut lines[row], step - block.stamps[row], &gradient);
         block.stamps[row] = step + 1;
     }
 }
 
-/// Lists, for each row of the block, where its gradients are, in the order of the slots, and asks for their cache lines and the
-/// row's: what a step touches of a block fits the second-level cache.
+/// Reduces the gradients of a step for the rows in `range` into `out`, along the tree of [`apply`]: applied with the weight 1, in any
+/// slot, it gives the same bits, also together with those of other ranges.
+///
+/// # Shapes
+/// As [`apply`].
+pub fn reduce(
+    simd: Simd,
+    shape: Shape,
+    parts: &[Part<'_>],
+    range: Range<u32>,
+    scratch: &mut Scratch,
+    out: &mut RowGradients,
+) {
+    debug_assert!(parts.is_sorted_by_key(|p| p.slot), "parts are in the order of their slots");
+    out.ids.clear();
+    out.values.clear();
+    reduce_kernel(simd, shape.lanes(), parts, range, scratch, out);
+}
+
+kernel! {
+    fn reduce_kernel(
+        lanes, parts: &[Part<'_>], range: Range<u32>, scratch: &mut Scratch, out: &mut RowGradients,
+    ) -> () = reduce_body
+}
+
 #[inline(always)]
-fn collect<const N: usize>(parts: &[Part<'_>], block: &Block<'_>, scratch: &mut Scratch) {
+fn reduce_body<const N: usize>(parts: &[Part<'_>], range: Range<u32>, scratch: &mut Scratch, out: &mut RowGradients) {
+    for first in range.clone().step_by(BLOCK_ROWS) {
+        let n_rows = BLOCK_ROWS.min((range.end - first) as usize);
+        collect::<N>(parts, first, n_rows, scratch, |_| ());
+        let Scratch { heads, entries, sums } = &mut *scratch;
+        for (id, &(head, _)) in (first..).zip(heads.iter()) {
+            if head != 0 {
+                let gradient = row_sum::<N>(parts, entries, head, sums);
+                out.ids.push(id);
+                out.values.extend_from_slice(&gradient);
+            }
+        }
+    }
+}
+
+/// Lists, for each of `n_rows` rows from `first` on, where its gradients are, in the order of the slots, and asks for their cache
+/// lines; what a step touches of a block fits the second-level cache. A row that is touched is told to `touched`.
+#[inline(always)]
+fn collect<const N: usize>(
+    parts: &[Part<'_>],
+    first: u32,
+    n_rows: usize,
+    scratch: &mut Scratch,
+    touched: impl Fn(usize),
+) {
     let Scratch { heads, entries, .. } = scratch;
     heads.clear();
-    heads.resize(block.stamps.len(), (0, 0));
+    heads.resize(n_rows, (0, 0));
     entries.clear();
-    let (lines, _) = block.lines.as_chunks::<N>();
     for (p, part) in parts.iter().enumerate() {
         let ids = &part.gradients.ids;
-        let begin = ids.partition_point(|&id| id < block.first_row);
+        let begin = ids.partition_point(|&id| id < first);
         for (i, &id) in ids[begin..].iter().enumerate() {
-            let row = (id - block.first_row) as usize;
-            if row >= BLOCK_ROWS {
-                break;
-            }
+            let row = (id - first) as usize;
+            let Some((head, tail)) = heads.get_mut(row) else { break };
             entries.push((p as u32, (begin + i) as u32, 0));
             prefetch(&part.gradients.values[(begin + i) * N..(begin + i + 1) * N]);
             let entry = entries.len() as u32;
-            let (head, tail) = &mut heads[row];
             if *head == 0 {
                 *head = entry;
-                prefetch(&lines[row]);
+                touched(row);
             } else {
                 entries[*tail as usize - 1].2 = entry;
             }
             *tail = entry;
         }
     }
+}
+
+/// The sum of the gradients of a row whose first entry is `head`.
+#[inline(always)]
+fn row_sum<const N: usize>(parts: &[Part<'_>], entries: &[(u32, u32, u32)], head: u32, sums: &mut Sums) -> [Lane; N] {
+    let (part, index, next) = entries[head as usize - 1];
+    let first = leaf::<N>(parts, (part, index));
+    if next == 0 { first } else { tree_sum::<N>(parts, entries, part, next, first, sums) }
 }
 
 #[inline(always)]
