@@ -12,6 +12,7 @@ const WATCH: &str = r#"
 folder=$1; shift
 exec 3<&0 0</dev/null
 "$@" 3<&- & server=$!
+echo "$server" >"$folder/pid"
 (read -r _ <&3; kill -9 "$server"; while kill -0 "$server"; do sleep 0.01; done; rm -rf "$folder") 2>/dev/null &
 exec 3<&-
 wait "$server"
