@@ -7,7 +7,7 @@
 //! | `gristmill.preparation` 1 | [`preparation::Preparation`] | `train` | `train` |
 //! | `gristmill.run` 1 | [`report::TrainReport`] | `train` | people, schedulers |
 //! | report lines | [`report`] | every tool, last line of standard output | schedulers |
-//! | protocol 1 | [`message::Envelope`] | supervisor and workers | each other |
+//! | protocol 2 | [`message::Envelope`] | client, supervisor and workers | each other |
 //!
 //! **Compatibility.** Every file carries its format and version. A reader accepts every version that was released and
 //! refuses a newer one by name. New optional fields and new kinds keep the version; anything else raises it. The JSON Schemas in `json/`
@@ -21,6 +21,7 @@ pub mod exit;
 pub mod manifest;
 pub mod message;
 pub mod preparation;
+pub mod records;
 pub mod report;
 
 /// The JSON Schema of each file format, as `(file name, pretty-printed schema)`.
@@ -47,6 +48,8 @@ pub fn json_schemas() -> Vec<(&'static str, String)> {
         ("predict-report.schema.json", pretty(schemars::schema_for!(report::PredictReport))),
         ("evaluate-report.schema.json", pretty(schemars::schema_for!(report::EvaluateReport))),
         ("recommend-report.schema.json", pretty(schemars::schema_for!(report::RecommendReport))),
+        ("scale-report.schema.json", pretty(schemars::schema_for!(report::ScaleReport))),
+        ("run-verify-report.schema.json", pretty(schemars::schema_for!(report::RunVerifyReport))),
         ("dry-run-report.schema.json", pretty(schemars::schema_for!(report::DryRunReport))),
     ]
 }

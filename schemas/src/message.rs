@@ -1,20 +1,22 @@
-//! What supervisor and workers say to each other: control messages only. Gradients travel through the update exchange.
+//! What client, supervisor and workers say to each other: control messages only. Gradients travel through the update exchange.
 //!
 //! Every message is in an [`Envelope`] that names protocol version, run, sender and incarnation, so that a message from
-//! another version, another run or an earlier life of a worker is recognised and refused. Every message may be delivered
-//! twice: receivers go by `step`, `epoch` and [`Milestone`], not by how often they hear something.
+//! another version, another run or an earlier life of its sender is recognised and refused. Any message may be lost, late, delivered
+//! twice or out of order: what the supervisor wants is one [`Directive`] at a time, numbered by its [`Turn`], which it repeats until it
+//! has been answered, and workers repeat their answers until they get the next.
 
 use serde::{Deserialize, Serialize};
 
+use crate::dataset::Object;
 use crate::exit::ErrorKind;
+use crate::records::{BatchLoss, EvaluationRecord, Outcome, Scores, StepRecord, StepTimings};
 use crate::report::StopReason;
 
 /// Version of the protocol that this build speaks.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// Who sends or receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
 pub enum Party {
     /// Who launched the run and collects its result.
     Client,
@@ -65,45 +67,34 @@ pub struct Envelope {
     pub protocol: u32,
     /// The run it belongs to.
     pub run: String,
-    /// Who sent it.
-    pub sender: Party,
-    /// Which life of the sender: a relaunched worker has a higher one.
-    pub incarnation: u32,
+    /// Who sent it, in which life.
+    pub sender: Address,
     /// What is said.
     pub message: Message,
 }
 
 /// What is said.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
 pub enum Message {
-    /// A worker is ready.
-    Joined,
-    /// A worker has computed and published the gradients of its batches of `step`.
-    Computed {
-        /// The step.
+    /// Worker to supervisor: its life has begun, and it wants to know what to do.
+    Hello,
+    /// Worker to supervisor: what it was told to do in `turn` is done.
+    Report {
+        /// The turn.
+        turn: Turn,
+        /// What came of it.
+        result: Work,
+        /// The models that this worker has stored since the newest checkpoint that it knows of.
+        stored: Vec<Stored>,
+    },
+    /// Worker to supervisor: gradients of an earlier step, which it has to catch up with, are gone.
+    Missing {
+        /// The turn in which they were needed.
+        turn: Turn,
+        /// Their step.
         step: u64,
-        /// One entry for each of its batches.
-        losses: Vec<BatchLoss>,
-        /// Where the time of the worker's step before this one went, once known.
-        timings: Option<StepTimings>,
     },
-    /// A worker has measured its held-out batches after `epoch`.
-    Evaluated {
-        /// The epoch, from 0.
-        epoch: u64,
-        /// One entry for each of its batches.
-        losses: Vec<BatchLoss>,
-        /// For click logs: its rows, counted by the model's output.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        scores: Option<Scores>,
-    },
-    /// A worker is done.
-    Finished {
-        /// Where the time of its last step went.
-        timings: Option<StepTimings>,
-    },
-    /// A worker cannot go on.
+    /// Worker to supervisor: it cannot go on.
     Failed {
         /// What kind of failure.
         kind: ErrorKind,
@@ -112,89 +103,137 @@ pub enum Message {
         /// The remedy in words.
         fix: Option<String>,
     },
-    /// The supervisor's answer once every worker has passed a milestone.
-    Proceed {
-        /// The milestone this answers.
-        after: Milestone,
-        /// Keep the model as it is now: it is the best so far.
-        keep_model: bool,
-        /// What to do.
-        next: Next,
+    /// Supervisor to workers: what to do.
+    Directive(Directive),
+    /// Supervisor to workers: the run is over.
+    Dismiss,
+    /// Client to supervisor: go on with this many workers.
+    Scale {
+        /// Workers from now on.
+        n_workers: u32,
     },
-    /// The run has failed: stop at once.
-    Abort,
+    /// Client to supervisor: save the model and stop.
+    Stop,
+    /// Supervisor to client: which workers there should be.
+    Launch {
+        /// Workers `0..n_workers` belong to the run.
+        n_workers: u32,
+        /// Worker and incarnation of those that were not heard of for too long: they are to be replaced.
+        silent: Vec<(u32, u32)>,
+    },
+    /// Supervisor to client: what has happened since the last time.
+    Shown {
+        /// The last step.
+        step: Option<StepRecord>,
+        /// Rows of all steps so far.
+        rows: u64,
+        /// Evaluations.
+        evaluations: Vec<EvaluationRecord>,
+    },
+    /// Supervisor to client: the run is over, and everything is on record.
+    Ended(Outcome),
 }
 
-/// A point that all workers pass before any goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Milestone {
-    /// Everybody has joined.
-    Start,
-    /// Everybody has computed this step.
-    Step(u64),
-    /// Everybody has evaluated after this epoch.
-    Evaluation(u64),
+/// The number of a directive: a supervisor that was launched again goes on above all of its predecessor's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Turn {
+    /// The supervisor's incarnation.
+    pub supervisor: u32,
+    /// The number within it, from 1.
+    pub number: u64,
 }
 
-/// What all workers do next.
+/// What all workers do next, and everything that one who has just begun needs to know.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Directive {
+    /// Its number.
+    pub turn: Turn,
+    /// Steps that the model must have seen before the task. Who has seen fewer catches up; who has seen more goes back to `base`.
+    pub at: u64,
+    /// What to do then.
+    pub task: Task,
+    /// Workers that share the task.
+    pub n_workers: u32,
+    /// Workers from `n_workers` to here follow the run until the work is shared out anew; those above leave it.
+    pub n_members: u32,
+    /// Who stores the model as it is after `at` steps.
+    pub save: Option<Save>,
+    /// The newest checkpoint, if there is one.
+    pub base: Option<Stored>,
+    /// The first step whose gradients are reduced in slices, if there is one.
+    pub reduce_scatter_from: Option<u64>,
+    /// Gradients of steps below this are no longer needed.
+    pub release_below: u64,
+}
+
+/// What to do in a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Next {
-    /// Compute this step.
-    Step(u64),
-    /// Measure the held-out batches after this epoch.
-    Evaluate(u64),
-    /// Finish; the model to save is the one that was last kept, or the present one.
+pub enum Task {
+    /// Compute the next step, report it, and apply it.
+    Step,
+    /// Measure the held-out batches.
+    Evaluate {
+        /// The epoch that has ended, from 0.
+        epoch: u64,
+    },
+    /// Finish.
     End {
-        /// Why.
-        reason: StopReason,
-        /// Save the kept model rather than the present one.
+        /// Why; nothing when the run was stopped on request.
+        reason: Option<StopReason>,
+        /// The result is the model that was last kept rather than the present one.
         save_kept: bool,
     },
 }
 
-/// The loss of one mini-batch.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct BatchLoss {
-    /// The batch's position in the step, or among the held-out batches.
-    pub slot: u32,
-    /// Sum over its rows: squared errors in stars, or log losses in nats.
-    pub loss_sum: f64,
-    /// Its rows.
-    pub rows: u64,
+/// Who stores the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Save {
+    /// The worker.
+    pub worker: u32,
+    /// It may be the result of the run, not only a place to go back to.
+    pub keep: bool,
 }
 
-/// Held-out rows of one worker, counted by the model's output.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Scores {
-    /// Sum of the predicted probabilities, in units of 2^-32.
-    pub predicted: u64,
-    /// Bin, clicks and other rows, for each bin that is not empty; ascending.
-    pub bins: Vec<(u32, u64, u64)>,
+/// A model in storage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stored {
+    /// Steps that it has seen.
+    pub steps: u64,
+    /// Where it lies, relative to the place of the run's checkpoints.
+    pub object: Object,
 }
 
-/// Where the time of one worker's step went, in microseconds.
+/// What came of a task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Work {
+    /// The gradients of the worker's batches of the step are published.
+    Computed {
+        /// One entry for each of its batches.
+        losses: Vec<BatchLoss>,
+        /// Where the time of the worker's step before this one went, once known.
+        timings: Option<StepTimings>,
+        /// How large gradients are, once this worker has measured them.
+        sizes: Option<Sizes>,
+    },
+    /// The worker's held-out batches are measured.
+    Evaluated {
+        /// One entry for each of its batches.
+        losses: Vec<BatchLoss>,
+        /// For click logs: its rows, counted by the model's output.
+        scores: Option<Scores>,
+    },
+    /// The worker is done.
+    Finished {
+        /// Where the time of its last step went.
+        timings: Option<StepTimings>,
+    },
+}
+
+/// How large encoded gradients are, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StepTimings {
-    /// The step.
-    pub step: u64,
-    /// Reading its batches from storage and checking their digests (ahead of time, in the background).
-    pub fetch_us: u64,
-    /// Decoding them.
-    pub decode_us: u64,
-    /// Waiting for a batch that was not fetched yet.
-    pub batch_wait_us: u64,
-    /// Gradients.
-    pub compute_us: u64,
-    /// Publishing them.
-    pub exchange_write_us: u64,
-    /// Waiting until all gradients of the step were published.
-    pub exchange_wait_us: u64,
-    /// Reading them.
-    pub exchange_read_us: u64,
-    /// Reducing and applying.
-    pub apply_us: u64,
-    /// Waiting for the supervisor.
-    pub decision_us: u64,
+pub struct Sizes {
+    /// Of the largest slot of a step.
+    pub slot: u64,
+    /// Of the reduced gradient of the step.
+    pub reduced: u64,
 }

@@ -2,8 +2,9 @@
 //! is done with a trained model, [`dry_run`] that of a tool that only says what it would do.
 
 pub mod dry_run;
+mod running;
 pub mod scoring;
-pub mod verifying;
+mod verifying;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::dataset::{BaselineRmse, Baselines, Digest, Holdout, RowCounts};
 
 pub use dry_run::{DryRunReport, Verdict, WouldRead, WouldWrite};
+pub use running::{RunVerifyReport, ScaleReport};
 pub use scoring::{
     EvaluateReport, Evaluated, KnownPairs, PredictReport, Predicted, RatingQuality, RecommendReport, RecommendedItem,
     Split,

@@ -3,10 +3,13 @@
 //! There is no I/O, no clock and no thread here; the shells in [`crate::supervisor`] and [`crate::worker`] move messages and
 //! carry out commands. Time comes in as an argument.
 
+pub mod course;
 pub mod supervisor;
 pub mod worker;
 
-use schemas::message::{Envelope, Message, PROTOCOL, Party};
+use std::time::Duration;
+
+use schemas::message::{Address, Envelope, Message, PROTOCOL, Party};
 
 /// Why a message is refused. A refused message changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,10 +44,13 @@ pub enum Refusal {
     },
 }
 
-/// Puts `message` in an envelope of this build's protocol.
+/// How long a party waits for an answer before it repeats what it has said.
+pub const REPEAT: Duration = Duration::from_secs(1);
+
+/// Puts `message` of `sender` in an envelope of this build's protocol.
 #[must_use]
-pub fn envelope(run: &str, sender: Party, incarnation: u32, message: Message) -> Envelope {
-    Envelope { protocol: PROTOCOL, run: run.to_owned(), sender, incarnation, message }
+pub fn envelope(run: &str, sender: Address, message: Message) -> Envelope {
+    Envelope { protocol: PROTOCOL, run: run.to_owned(), sender, message }
 }
 
 fn check_origin(envelope: &Envelope, run: &str) -> Result<(), Refusal> {

@@ -1,56 +1,86 @@
-//! The barrier, the merging of losses, the stop rules, and the decision what comes next.
+//! The barrier, the membership, and the way back when something was lost.
 //!
-//! A step is over when every slot of it has been reported, an evaluation when every held-out batch has. Losses are added in
-//! the order of the slots, so the history does not depend on who reported first.
+//! There is one [`Directive`] at a time. A turn is over when every worker that shares its task has reported; then [`Course`] decides
+//! what comes next. Until then the directive is repeated, so nothing depends on a message that arrives.
+//!
+//! A gradient depends on nothing but the batch and the model, so a batch that is computed twice, by whomever, gives the same bits.
+//! That is why a new life of a worker, or all workers, may simply do again what is not known to be done: a worker that comes late
+//! loads the newest checkpoint and applies what was exchanged since; when that is lost, all go back to the checkpoint.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use schemas::exit::ErrorKind;
-use schemas::message::{BatchLoss, Envelope, Message, Milestone, Next, Party, Scores, StepTimings};
-use schemas::report::{ClickQuality, StopReason};
-use train_core::order::{Schedule, worker_of_slot};
-use train_core::quality::Tally;
+use schemas::message::{Address, Directive, Envelope, Message, Party, Save, Sizes, Stored, Task, Turn, Work};
+use schemas::records::{BatchLoss, Counted, EvaluationRecord, Outcome, StepRecord, StepTimings};
+use serde::{Deserialize, Serialize};
+use train_core::order::worker_of_slot;
 
-use super::{Refusal, check_origin};
-use crate::model::{Metric, click_quality};
+use super::course::{Course, Reported, Rules};
+use super::{REPEAT, Refusal, check_origin};
+use crate::exchange::reduce_scatter_pays;
 
-/// A run has diverged when a step's mean loss is this many times that of the first step: a doubled RMSE. On held-out rows the
-/// baseline's loss counts too, because a few odd rows may be far from the mean to begin with.
-const DIVERGED: f64 = 4.0;
+/// How often a run may go back to the same checkpoint.
+const ROLLBACKS_MAX: u32 = 20;
 
-/// The training loss must stay at the target for this many steps.
-const TARGET_STEPS: u32 = 10;
-
-/// What the supervisor goes by.
+/// Who takes part, and what is done about those who do not.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Rules {
+pub struct Members {
     /// Workers of the run.
     pub n_workers: u32,
-    /// Steps and epochs.
-    pub schedule: Schedule,
-    /// Held-out batches, 0 for none.
-    pub n_holdout_batches: u32,
-    /// The loss that is shown and that the targets are in.
-    pub metric: Metric,
-    /// Loss, on the held-out rows, of always predicting the mean; 0 when unknown.
-    pub holdout_base: f64,
-    /// End after this many epochs.
-    pub max_epochs: u64,
-    /// End once this much time has passed.
-    pub max_time: Option<Duration>,
-    /// End once the training loss was at or below this for ten steps in a row.
-    pub target_loss: Option<f64>,
-    /// End once the held-out loss is at or below this.
-    pub target_holdout_loss: Option<f64>,
-    /// End once the held-out loss has not improved for this many epochs.
-    pub patience: Option<u64>,
     /// A worker that was not heard of for this long is lost.
     pub silence_max: Duration,
+    /// How the run goes on without a lost worker; nothing when it ends then.
+    pub recovery: Option<Recovery>,
+}
+
+/// How a run survives.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Recovery {
+    /// Steps from one checkpoint to the next.
+    pub checkpoint_every: u64,
+    /// How gradients are exchanged.
+    pub strategy: Strategy,
+    /// Bytes of exchanged gradients that are kept for those who catch up.
+    pub replay_bytes: u64,
+}
+
+/// How gradients are exchanged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strategy {
+    /// The one by which fewer bytes are moved, once their sizes are known.
+    Auto,
+    /// Every worker reads the gradients of all others.
+    AllToAll,
+    /// Every worker reduces some slices of the parameters and reads the reduced slices of the others.
+    ReduceScatter,
+}
+
+/// Where a run can go on from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The model; nothing for its start.
+    pub stored: Option<Stored>,
+    /// The model that is the result unless a better one comes.
+    pub kept: Option<Stored>,
+    /// How far the run has come.
+    pub course: Course,
+    /// The first step whose gradients are reduced in slices.
+    pub reduce_scatter_from: Option<u64>,
+}
+
+impl Checkpoint {
+    /// The beginning of a run.
+    #[must_use]
+    pub fn start(strategy: Option<Strategy>) -> Self {
+        let reduce_scatter_from = (strategy == Some(Strategy::ReduceScatter)).then_some(0);
+        Self { stored: None, kept: None, course: Course::new(), reduce_scatter_from }
+    }
 }
 
 /// What happens to the supervisor.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "an event lives for one call")]
 pub enum Event {
     /// A message came.
     Received(Envelope),
@@ -58,13 +88,19 @@ pub enum Event {
     Tick,
 }
 
-/// What the shell must do.
+/// What the shell must do, in order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// Send this to all workers.
     Broadcast(Message),
-    /// Note the loss of a step.
-    Step(StepRecord),
+    /// Send this to one life of a worker.
+    Send(Address, Message),
+    /// Send this to the client.
+    Tell(Message),
+    /// Everybody is there.
+    Started,
+    /// Note the loss of a step, and whose gradients counted.
+    Step(StepRecord, Vec<Counted>),
     /// Note the held-out loss after an epoch.
     Evaluation(EvaluationRecord),
     /// Note where a worker's time went.
@@ -74,94 +110,34 @@ pub enum Command {
         /// Its step.
         timings: StepTimings,
     },
+    /// Write down that the run can go on from here, together with the records of all steps before.
+    Commit(Box<Checkpoint>),
+    /// Forget the records of this step and of those after it.
+    Rollback {
+        /// The step.
+        steps: u64,
+    },
     /// The run is over.
     End(Outcome),
 }
 
-/// The loss of one step.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StepRecord {
-    /// The step, from 0.
-    pub step: u64,
-    /// Its epoch, from 0.
-    pub epoch: u64,
-    /// Time since the start of the run.
-    pub time: Duration,
-    /// Loss over the step's rows, before the step.
-    pub loss: f64,
-    /// Sum of the rows' losses.
-    pub loss_sum: f64,
-    /// Rows of the step.
-    pub rows: u64,
+#[derive(Clone, Copy, Debug, Default)]
+struct Member {
+    incarnation: u32,
+    heard: Option<Duration>,
+    /// When the client was asked to replace it.
+    given_up: Duration,
+    /// The last turn it reported in.
+    reported: Turn,
 }
 
-/// The held-out loss after an epoch.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct EvaluationRecord {
-    /// The epoch, from 0.
-    pub epoch: u64,
-    /// The last step before.
-    pub step: u64,
-    /// Loss over the held-out rows.
-    pub loss: f64,
-    /// More about the predictions, for click logs.
-    pub clicks: Option<ClickQuality>,
-    /// Whether it is the best so far.
-    pub best: bool,
-}
-
-/// How a run ended.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
-    /// By a stop rule.
-    Finished(Finished),
-    /// The loss went out of bounds.
-    Diverged {
-        /// The step, from 0.
-        step: u64,
-        /// Its loss.
-        loss: f64,
-        /// The loss of the first step.
-        first_loss: f64,
-    },
-    /// A worker could not go on.
-    Failed {
-        /// The worker.
-        worker: u32,
-        /// What kind of failure.
-        kind: ErrorKind,
-        /// In words.
-        error: String,
-        /// The remedy.
-        fix: Option<String>,
-    },
-    /// Workers fell silent.
-    Lost {
-        /// Which.
-        workers: Vec<u32>,
-        /// What they should have reported.
-        waiting_for: Milestone,
-    },
-}
-
-/// How a run ended well.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Finished {
-    /// The stop rule.
-    pub reason: StopReason,
-    /// Steps that were applied.
-    pub steps: u64,
-    /// The evaluation with the best held-out loss.
-    pub best: Option<EvaluationRecord>,
-}
-
+/// A model that is being stored.
 #[derive(Clone, Debug)]
-enum State {
-    /// Waiting for everybody to pass the milestone.
-    Waiting(Milestone),
-    /// Waiting for everybody to finish.
-    Finishing(Outcome),
-    Ended,
+struct Pending {
+    save: Save,
+    course: Course,
+    reduce_scatter_from: Option<u64>,
+    stored: Option<Stored>,
 }
 
 /// The supervisor's side of the protocol.
@@ -169,44 +145,72 @@ enum State {
 pub struct Supervisor {
     run: String,
     rules: Rules,
-    state: State,
-    /// For each worker: its incarnation, when it was last heard of, and whether it has passed what is waited for.
-    workers: Vec<Member>,
-    losses: BTreeMap<u32, BatchLoss>,
-    /// What each worker counted.
-    scores: BTreeMap<u32, Scores>,
-    first_loss: Option<f64>,
-    steps_at_target: u32,
-    best: Option<EvaluationRecord>,
-    ending: Option<StopReason>,
-    steps_done: u64,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Member {
-    incarnation: u32,
-    heard: Duration,
-    passed: bool,
+    settings: Members,
+    /// The workers that there should be.
+    target: u32,
+    members: Vec<Member>,
+    course: Course,
+    directive: Directive,
+    reported: Reported,
+    counted: Vec<Counted>,
+    base: Checkpoint,
+    pending: Vec<Pending>,
+    sizes: Option<Sizes>,
+    rollbacks: u32,
+    stopping: bool,
+    started: bool,
+    ended: bool,
+    turn_began: Duration,
+    sent: Duration,
+    told: Duration,
 }
 
 impl Supervisor {
-    /// The supervisor of `run`, waiting for its workers.
+    /// The supervisor of `run` in its life number `incarnation`, which goes on from `base` at `now`.
     #[must_use]
-    pub fn new(run: &str, rules: Rules) -> Self {
-        let workers = vec![Member::default(); rules.n_workers as usize];
-        Self {
+    pub fn new(
+        run: &str,
+        incarnation: u32,
+        rules: Rules,
+        settings: Members,
+        base: Checkpoint,
+        now: Duration,
+    ) -> (Self, Vec<Command>) {
+        let target = settings.n_workers;
+        let nothing = Directive {
+            turn: Turn { supervisor: incarnation, number: 0 },
+            at: 0,
+            task: Task::Step,
+            n_workers: target,
+            n_members: target,
+            save: None,
+            base: None,
+            reduce_scatter_from: base.reduce_scatter_from,
+            release_below: 0,
+        };
+        let mut supervisor = Self {
             run: run.to_owned(),
             rules,
-            state: State::Waiting(Milestone::Start),
-            workers,
-            losses: BTreeMap::new(),
-            scores: BTreeMap::new(),
-            first_loss: None,
-            steps_at_target: 0,
-            best: None,
-            ending: None,
-            steps_done: 0,
-        }
+            target,
+            members: vec![Member::default(); target as usize],
+            settings,
+            course: base.course.clone(),
+            directive: nothing,
+            reported: Reported::default(),
+            counted: Vec::new(),
+            base,
+            pending: Vec::new(),
+            sizes: None,
+            rollbacks: 0,
+            stopping: false,
+            started: false,
+            ended: false,
+            turn_began: now,
+            sent: now,
+            told: now,
+        };
+        let commands = supervisor.next(false, now);
+        (supervisor, commands)
     }
 
     /// Takes one event at `now` (time since the start of the run) and says what to do.
@@ -214,250 +218,353 @@ impl Supervisor {
     /// # Errors
     /// A [`Refusal`] of a message; the state is then unchanged.
     pub fn handle(&mut self, event: Event, now: Duration) -> Result<Vec<Command>, Refusal> {
-        if matches!(self.state, State::Ended) {
+        if self.ended {
             return Ok(vec![]);
         }
         match event {
-            Event::Tick => Ok(self.look_for_lost(now)),
+            Event::Tick => Ok(self.tick(now)),
             Event::Received(envelope) => self.receive(envelope, now),
         }
     }
 
     fn receive(&mut self, envelope: Envelope, now: Duration) -> Result<Vec<Command>, Refusal> {
         check_origin(&envelope, &self.run)?;
-        let sender = envelope.sender;
-        let Party::Worker(worker) = sender else { return Err(Refusal::Unexpected { sender }) };
-        let Some(member) = self.workers.get_mut(worker as usize) else { return Err(Refusal::Unexpected { sender }) };
-        if envelope.incarnation < member.incarnation {
-            return Err(Refusal::Stale { sender, found: envelope.incarnation, current: member.incarnation });
+        let Address { party: sender, incarnation } = envelope.sender;
+        let worker = match (sender, &envelope.message) {
+            (Party::Client, Message::Scale { n_workers }) => return Ok(self.scale(*n_workers, now)),
+            (Party::Client, Message::Stop) => {
+                self.stopping = true;
+                return Ok(vec![]);
+            }
+            (
+                Party::Worker(worker),
+                Message::Hello | Message::Report { .. } | Message::Missing { .. } | Message::Failed { .. },
+            ) if (worker as usize) < self.members.len() => worker,
+            _ => return Err(Refusal::Unexpected { sender }),
+        };
+        let member = &mut self.members[worker as usize];
+        if member.heard.is_some() && incarnation < member.incarnation {
+            return Err(Refusal::Stale { sender, found: incarnation, current: member.incarnation });
         }
-        if matches!(envelope.message, Message::Proceed { .. } | Message::Abort) {
-            return Err(Refusal::Unexpected { sender });
+        if let Message::Report { turn, result, .. } = &envelope.message {
+            let fits = match (result, self.directive.task) {
+                (Work::Computed { .. }, Task::Step)
+                | (Work::Evaluated { .. }, Task::Evaluate { .. })
+                | (Work::Finished { .. }, Task::End { .. }) => *turn <= self.directive.turn,
+                _ => *turn < self.directive.turn,
+            };
+            if !fits {
+                return Err(Refusal::Unexpected { sender });
+            }
         }
-        member.incarnation = envelope.incarnation;
-        member.heard = now;
+        let reborn = member.heard.is_some() && incarnation > member.incarnation;
+        member.incarnation = incarnation;
+        member.heard = Some(now);
+        let mut commands = Vec::new();
+        if reborn {
+            commands.extend(self.reborn(worker, now));
+        }
+        if !self.started && self.members.iter().all(|m| m.heard.is_some()) {
+            self.started = true;
+            commands.push(Command::Started);
+        }
         match envelope.message {
-            Message::Joined => {
-                if matches!(self.state, State::Waiting(Milestone::Start)) {
-                    member.passed = true;
+            Message::Report { turn, result, stored } => {
+                for stored in stored {
+                    commands.extend(self.stored(worker, stored));
                 }
-                Ok(self.pass(now))
-            }
-            Message::Computed { step, losses, timings } => {
-                let mut commands = Vec::new();
-                if matches!(self.state, State::Waiting(Milestone::Step(current)) if current == step) && !member.passed {
-                    member.passed = true;
-                    commands.extend(timings.map(|timings| Command::Timings { worker, timings }));
-                    self.losses.extend(losses.into_iter().map(|loss| (loss.slot, loss)));
-                    commands.extend(self.pass(now));
+                if turn == self.directive.turn {
+                    commands.extend(self.report(worker, turn, result, now));
+                } else if self.members[worker as usize].reported < self.directive.turn {
+                    commands.push(self.repeat_to(worker));
                 }
-                Ok(commands)
             }
-            Message::Evaluated { epoch, losses, scores } => {
-                if matches!(self.state, State::Waiting(Milestone::Evaluation(current)) if current == epoch) {
-                    member.passed = true;
-                    self.losses.extend(losses.into_iter().map(|loss| (loss.slot, loss)));
-                    self.scores.extend(scores.map(|scores| (worker, scores)));
-                    return Ok(self.pass(now));
+            Message::Missing { turn, step } if turn == self.directive.turn => commands.extend(self.rollback(step, now)),
+            Message::Hello | Message::Missing { .. } => commands.push(self.repeat_to(worker)),
+            Message::Failed { kind, error, fix } => {
+                commands.extend(self.finish(Outcome::Failed { worker, kind, error, fix }));
+            }
+            _ => unreachable!("refused above"),
+        }
+        commands.extend(self.end_if_done());
+        Ok(commands)
+    }
+
+    fn repeat_to(&self, worker: u32) -> Command {
+        let address = Party::Worker(worker).life(self.members[worker as usize].incarnation);
+        Command::Send(address, Message::Directive(self.directive.clone()))
+    }
+
+    /// A report on the present turn.
+    fn report(&mut self, worker: u32, turn: Turn, result: Work, now: Duration) -> Vec<Command> {
+        let member = &mut self.members[worker as usize];
+        if member.reported == turn {
+            return vec![];
+        }
+        let incarnation = member.incarnation;
+        member.reported = turn;
+        let mut commands = Vec::new();
+        let (losses, n_slots) = match result {
+            Work::Computed { losses, timings, sizes } => {
+                commands.extend(timings.map(|timings| Command::Timings { worker, timings }));
+                self.sizes = self.sizes.or(sizes);
+                self.counted.extend(losses.iter().map(|loss| Counted { slot: loss.slot, worker, incarnation }));
+                (losses, self.rules.schedule.n_slots(self.directive.at))
+            }
+            Work::Evaluated { losses, scores } => {
+                self.reported.scores.extend(scores.map(|scores| (worker, scores)));
+                (losses, self.rules.n_holdout_batches)
+            }
+            Work::Finished { timings } => {
+                commands.extend(timings.map(|timings| Command::Timings { worker, timings }));
+                return commands;
+            }
+        };
+        let n_workers = self.directive.n_workers;
+        let expected = (0..n_slots).filter(|&slot| worker < n_workers && worker_of_slot(slot, n_workers) == worker);
+        if !losses.iter().map(|loss| loss.slot).eq(expected.clone()) {
+            let outcome = wrong_batches(worker, &losses, expected.count());
+            commands.extend(self.finish(outcome));
+            return commands;
+        }
+        self.reported.losses.extend(losses.into_iter().map(|loss| (loss.slot, loss)));
+        if self.all_reported() {
+            commands.extend(self.turn_over(now));
+        }
+        commands
+    }
+
+    fn all_reported(&self) -> bool {
+        let sharing = &self.members[..self.directive.n_workers as usize];
+        sharing.iter().all(|member| member.reported == self.directive.turn)
+    }
+
+    fn turn_over(&mut self, now: Duration) -> Vec<Command> {
+        let reported = std::mem::take(&mut self.reported);
+        let mut counted = std::mem::take(&mut self.counted);
+        let mut commands = Vec::new();
+        let (keep, went) = match self.directive.task {
+            Task::Step => {
+                let (record, went) = self.course.step(&self.rules, &reported.losses, now);
+                counted.sort_unstable_by_key(|c| c.slot);
+                commands.push(Command::Step(record, counted));
+                (false, went)
+            }
+            Task::Evaluate { epoch } => match self.course.evaluation(&self.rules, epoch, &reported, now) {
+                Ok(record) => {
+                    commands.push(Command::Evaluation(record));
+                    (record.best, Ok(()))
                 }
-                Ok(vec![])
-            }
-            Message::Finished { timings } => {
-                if !matches!(self.state, State::Finishing(_)) || member.passed {
-                    return Ok(vec![]);
-                }
-                member.passed = true;
-                let mut commands: Vec<_> =
-                    timings.map(|timings| Command::Timings { worker, timings }).into_iter().collect();
-                commands.extend(self.pass(now));
-                Ok(commands)
-            }
-            Message::Failed { kind, error, fix } => Ok(self.fail(Outcome::Failed { worker, kind, error, fix })),
-            Message::Proceed { .. } | Message::Abort => unreachable!("refused above"),
+                Err(outcome) => (false, Err(outcome)),
+            },
+            Task::End { .. } => unreachable!("nothing comes after the end"),
+        };
+        commands.extend(match went {
+            Ok(()) => self.next(keep, now),
+            Err(outcome) => self.finish(outcome),
+        });
+        commands
+    }
+
+    /// The next directive. `keep` when the model is the best so far.
+    fn next(&mut self, keep: bool, now: Duration) -> Vec<Command> {
+        let previous = &self.directive;
+        let n_workers = self.share(previous);
+        let at = self.course.steps;
+        let task = if self.stopping && !matches!(self.course.task, Task::End { .. }) {
+            Task::End { reason: None, save_kept: false }
+        } else {
+            self.course.task
+        };
+        if self.directive.reduce_scatter_from.is_none()
+            && let (Some(sizes), Some(recovery)) = (self.sizes, self.settings.recovery)
+            && recovery.strategy == Strategy::Auto
+            && reduce_scatter_pays(sizes, n_workers, self.rules.schedule.n_slots(0))
+        {
+            self.directive.reduce_scatter_from = Some(at);
+        }
+        let save = self.save(at, task, keep, n_workers);
+        self.directive = Directive {
+            turn: Turn { number: self.directive.turn.number + 1, ..self.directive.turn },
+            at,
+            task,
+            n_workers,
+            n_members: self.target.max(n_workers),
+            save,
+            base: self.base.stored.clone(),
+            reduce_scatter_from: self.directive.reduce_scatter_from,
+            release_below: self.release_below(at),
+        };
+        if let (Some(save), Some(_)) = (save, self.settings.recovery) {
+            let reduce_scatter_from = self.directive.reduce_scatter_from;
+            self.pending.push(Pending { save, course: self.course.clone(), reduce_scatter_from, stored: None });
+        }
+        self.turn_began = now;
+        self.sent = now;
+        vec![Command::Broadcast(Message::Directive(self.directive.clone()))]
+    }
+
+    /// How many workers share the next task: those there should be, as soon as the new ones have caught up and none that leaves is
+    /// still storing a model.
+    fn share(&self, previous: &Directive) -> u32 {
+        let present = previous.n_workers;
+        let follows = |m: &Member| {
+            m.reported.supervisor == previous.turn.supervisor && m.reported.number + 1 >= previous.turn.number
+        };
+        if self.target > present {
+            let new = &self.members[present as usize..self.target as usize];
+            if new.iter().all(|m| m.heard.is_some() && follows(m)) { self.target } else { present }
+        } else if self.pending.iter().any(|p| p.save.worker >= self.target) {
+            present
+        } else {
+            self.target
         }
     }
 
-    fn fail(&mut self, outcome: Outcome) -> Vec<Command> {
-        self.state = State::Ended;
-        vec![Command::Broadcast(Message::Abort), Command::End(outcome)]
+    fn save(&self, at: u64, task: Task, keep: bool, n_workers: u32) -> Option<Save> {
+        let Some(recovery) = self.settings.recovery else { return keep.then_some(Save { worker: 0, keep }) };
+        let saved = self.base.stored.as_ref().is_some_and(|s| s.steps == at) && self.base.course == self.course;
+        let (due, keep) = match task {
+            _ if keep => (true, true),
+            Task::End { reason: Some(_), save_kept } => (!save_kept, true),
+            Task::End { reason: None, .. } => (!saved, false),
+            // While one is being stored, a further one would only wait for it.
+            Task::Step => {
+                (at > 0 && at.is_multiple_of(recovery.checkpoint_every) && !saved && self.pending.is_empty(), false)
+            }
+            Task::Evaluate { .. } => (false, false),
+        };
+        due.then_some(Save { worker: (at / recovery.checkpoint_every % u64::from(n_workers)) as u32, keep })
+    }
+
+    /// Below this step nobody will read gradients any more, or there are more than are kept.
+    fn release_below(&self, at: u64) -> u64 {
+        let Some(recovery) = self.settings.recovery else { return at.saturating_sub(1) };
+        let per_step = self.sizes.map_or(0, |s| s.slot) * u64::from(self.rules.schedule.n_slots(0));
+        let kept_steps = recovery.replay_bytes.checked_div(per_step).unwrap_or(u64::MAX).max(2);
+        at.saturating_sub(kept_steps).max(self.base.course.steps)
+    }
+
+    /// A worker has stored a model. Checkpoints become valid in their order, because each names the one that is kept.
+    fn stored(&mut self, worker: u32, stored: Stored) -> Vec<Command> {
+        let fits = |p: &&mut Pending| p.save.worker == worker && p.course.steps == stored.steps && p.stored.is_none();
+        if let Some(pending) = self.pending.iter_mut().find(fits) {
+            pending.stored = Some(stored);
+        }
+        self.commit()
+    }
+
+    /// Makes the models that are stored checkpoints, up to the first that is not.
+    fn commit(&mut self) -> Vec<Command> {
+        let done = self.pending.iter().take_while(|p| p.stored.is_some()).count();
+        let mut commands = Vec::new();
+        for Pending { save, course, reduce_scatter_from, stored } in self.pending.drain(..done) {
+            let kept = if save.keep { stored.clone() } else { self.base.kept.clone() };
+            self.base = Checkpoint { stored, kept, course, reduce_scatter_from };
+            self.rollbacks = 0;
+            commands.push(Command::Commit(Box::new(self.base.clone())));
+        }
+        commands
+    }
+
+    /// A worker lives anew. What its last life was storing is not stored, unless it is told to again.
+    fn reborn(&mut self, worker: u32, now: Duration) -> Vec<Command> {
+        let (save, at) = (self.directive.save, self.directive.at);
+        let again = save.is_some_and(|save| save.worker == worker);
+        let lost = |p: &Pending| p.save.worker == worker && p.stored.is_none() && !(again && p.course.steps == at);
+        if self.pending.iter().any(|p| lost(p) && p.save.keep) {
+            return self.rollback(at, now);
+        }
+        self.pending.retain(|p| !lost(p));
+        self.commit()
+    }
+
+    /// All go back to the newest checkpoint.
+    fn rollback(&mut self, step: u64, now: Duration) -> Vec<Command> {
+        if self.rollbacks == ROLLBACKS_MAX {
+            return self.finish(Outcome::Forgotten { step, times: self.rollbacks });
+        }
+        self.rollbacks += 1;
+        self.course = self.base.course.clone();
+        self.directive.reduce_scatter_from = self.base.reduce_scatter_from;
+        self.reported = Reported::default();
+        self.counted.clear();
+        self.pending.clear();
+        let mut commands = vec![Command::Rollback { steps: self.course.steps }];
+        commands.extend(self.next(false, now));
+        commands
+    }
+
+    fn scale(&mut self, n_workers: u32, now: Duration) -> Vec<Command> {
+        if self.settings.recovery.is_none() || n_workers == 0 || n_workers == self.target {
+            return vec![];
+        }
+        self.target = n_workers;
+        let needed = self.members.len().max(n_workers as usize);
+        self.members.resize_with(needed, Member::default);
+        self.told = now;
+        vec![Command::Tell(Message::Launch { n_workers, silent: vec![] })]
+    }
+
+    fn tick(&mut self, now: Duration) -> Vec<Command> {
+        let mut commands = self.look_for_lost(now);
+        if !self.ended && now.saturating_sub(self.sent) >= REPEAT {
+            self.sent = now;
+            commands.push(Command::Broadcast(Message::Directive(self.directive.clone())));
+        }
+        commands
     }
 
     fn look_for_lost(&mut self, now: Duration) -> Vec<Command> {
-        let silent = |m: &Member| !m.passed && now.saturating_sub(m.heard) > self.rules.silence_max;
-        let workers: Vec<u32> = (0..).zip(&self.workers).filter(|(_, m)| silent(m)).map(|(w, _)| w).collect();
-        if workers.is_empty() {
+        let Members { silence_max, .. } = self.settings;
+        let (turn, began) = (self.directive.turn, self.turn_began);
+        let mut silent = Vec::new();
+        for (w, member) in (0..self.target.max(self.directive.n_workers)).zip(&mut self.members) {
+            let since = member.heard.unwrap_or_default().max(began).max(member.given_up);
+            let storing = self.pending.iter().any(|p| p.save.worker == w && p.stored.is_none());
+            let waited_for = member.reported != turn || w >= self.directive.n_workers || storing;
+            if waited_for && now.saturating_sub(since) > silence_max {
+                member.given_up = now;
+                silent.push((w, member.incarnation));
+            }
+        }
+        if silent.is_empty() {
             return vec![];
         }
-        let waiting_for = match &self.state {
-            State::Waiting(milestone) => *milestone,
-            State::Finishing(_) | State::Ended => return self.finish_anyway(),
-        };
-        self.fail(Outcome::Lost { workers, waiting_for })
-    }
-
-    /// A worker that falls silent after its work is done does not spoil the run.
-    fn finish_anyway(&mut self) -> Vec<Command> {
-        match std::mem::replace(&mut self.state, State::Ended) {
-            State::Finishing(outcome) => vec![Command::End(outcome)],
-            State::Waiting(_) | State::Ended => vec![],
+        if self.settings.recovery.is_some() {
+            // One that is to leave is not launched again: the others do without it.
+            if silent.iter().any(|(worker, _)| *worker >= self.target) {
+                return self.rollback(self.directive.at, now);
+            }
+            return vec![Command::Tell(Message::Launch { n_workers: self.target, silent })];
         }
+        // A worker that falls silent after its work is done does not spoil the run.
+        if let Task::End { reason: Some(reason), .. } = self.directive.task {
+            return self.finish(Outcome::Finished(self.course.finished(reason)));
+        }
+        self.finish(Outcome::Lost { workers: silent.into_iter().map(|(worker, _)| worker).collect() })
     }
 
-    /// Goes on once everybody has passed.
-    fn pass(&mut self, now: Duration) -> Vec<Command> {
-        if !self.workers.iter().all(|m| m.passed) {
+    fn end_if_done(&mut self) -> Vec<Command> {
+        let Task::End { reason, .. } = self.directive.task else { return vec![] };
+        if self.ended || !self.all_reported() || !self.pending.is_empty() {
             return vec![];
         }
-        for member in &mut self.workers {
-            member.passed = false;
-            member.heard = now;
-        }
-        let losses = std::mem::take(&mut self.losses);
-        match self.state.clone() {
-            State::Waiting(Milestone::Start) => self.proceed(Milestone::Start, false, Next::Step(0)),
-            State::Waiting(Milestone::Step(step)) => self.after_step(step, &losses, now),
-            State::Waiting(Milestone::Evaluation(epoch)) => self.after_evaluation(epoch, &losses, now),
-            State::Finishing(outcome) => {
-                self.state = State::Ended;
-                vec![Command::End(outcome)]
-            }
-            State::Ended => vec![],
-        }
+        self.finish(match reason {
+            Some(reason) => Outcome::Finished(self.course.finished(reason)),
+            None => Outcome::Stopped { steps: self.course.steps },
+        })
     }
 
-    fn after_step(&mut self, step: u64, losses: &BTreeMap<u32, BatchLoss>, now: Duration) -> Vec<Command> {
-        let n_slots = self.rules.schedule.n_slots(step);
-        if !losses.keys().copied().eq(0..n_slots) {
-            return self.fail(self.incomplete(&format!("step {step}"), n_slots, losses));
-        }
-        let (loss_sum, rows) = totals(losses);
-        let loss = loss_sum / rows as f64;
-        self.steps_done = step + 1;
-        let epoch = self.rules.schedule.epoch(step);
-        let shown = self.rules.metric.of_mean(loss);
-        let record = StepRecord { step, epoch, time: now, loss: shown, loss_sum, rows };
-        let mut commands = vec![Command::Step(record)];
-        let first = *self.first_loss.get_or_insert(loss);
-        if !loss.is_finite() || loss > DIVERGED * first {
-            commands.extend(self.fail(self.diverged(step, shown)));
-            return commands;
-        }
-        let at_target = self.rules.target_loss.is_some_and(|target| shown <= target);
-        self.steps_at_target = if at_target { self.steps_at_target + 1 } else { 0 };
-        let ends_epoch = self.rules.schedule.ends_epoch(step);
-        let stop = if self.steps_at_target >= TARGET_STEPS {
-            Some(StopReason::TargetLoss)
-        } else if self.rules.max_time.is_some_and(|max| now >= max) {
-            Some(StopReason::MaxTime)
-        } else if ends_epoch && epoch + 1 >= self.rules.max_epochs {
-            Some(StopReason::MaxEpochs)
-        } else {
-            None
-        };
-        let after = Milestone::Step(step);
-        commands.extend(match stop {
-            _ if self.rules.n_holdout_batches > 0 && (ends_epoch || stop.is_some()) => {
-                self.ending = stop;
-                self.proceed(after, false, Next::Evaluate(epoch))
-            }
-            Some(reason) => self.end(after, false, reason),
-            None => self.proceed(after, false, Next::Step(step + 1)),
-        });
-        commands
-    }
-
-    fn after_evaluation(&mut self, epoch: u64, losses: &BTreeMap<u32, BatchLoss>, now: Duration) -> Vec<Command> {
-        if !losses.keys().copied().eq(0..self.rules.n_holdout_batches) {
-            let outcome =
-                self.incomplete(&format!("the evaluation of epoch {epoch}"), self.rules.n_holdout_batches, losses);
-            return self.fail(outcome);
-        }
-        let (loss_sum, rows) = totals(losses);
-        let mean = loss_sum / rows as f64;
-        let loss = self.rules.metric.of_mean(mean);
-        let step = self.steps_done - 1;
-        let first = self.first_loss.unwrap_or(f64::INFINITY);
-        if !mean.is_finite() || mean > DIVERGED * first.max(self.rules.metric.mean_of(self.rules.holdout_base)) {
-            return self.fail(self.diverged(step, loss));
-        }
-        let best = self.best.is_none_or(|best| loss < best.loss);
-        let record = EvaluationRecord { epoch, step, loss, clicks: self.quality(loss_sum, rows), best };
-        if best {
-            self.best = Some(record);
-        }
-        let mut commands = vec![Command::Evaluation(record)];
-        let waited = epoch - self.best.map_or(epoch, |best| best.epoch);
-        let stop = if self.rules.target_holdout_loss.is_some_and(|target| loss <= target) {
-            Some(StopReason::TargetHoldoutLoss)
-        } else if self.ending.is_some() {
-            self.ending
-        } else if self.rules.patience.is_some_and(|patience| waited >= patience) {
-            Some(StopReason::Patience)
-        } else if self.rules.max_time.is_some_and(|max| now >= max) {
-            Some(StopReason::MaxTime)
-        } else {
-            None
-        };
-        let after = Milestone::Evaluation(epoch);
-        commands.extend(match stop {
-            Some(reason) => self.end(after, best, reason),
-            None => self.proceed(after, best, Next::Step(step + 1)),
-        });
-        commands
-    }
-
-    /// What all workers counted together, if they did.
-    fn quality(&mut self, loss_sum: f64, rows: u64) -> Option<ClickQuality> {
-        let counted = std::mem::take(&mut self.scores);
-        if counted.is_empty() {
-            return None;
-        }
-        let mut tally = Tally::default();
-        for scores in counted.into_values() {
-            tally.add_predicted(scores.predicted);
-            scores.bins.iter().for_each(|&(bin, clicks, others)| tally.add_bin(bin, clicks, others));
-        }
-        Some(click_quality(&tally, loss_sum, rows))
-    }
-
-    fn diverged(&self, step: u64, loss: f64) -> Outcome {
-        let first = self.first_loss.map_or(f64::NAN, |first| self.rules.metric.of_mean(first));
-        Outcome::Diverged { step, loss, first_loss: first }
-    }
-
-    fn end(&mut self, after: Milestone, keep_model: bool, reason: StopReason) -> Vec<Command> {
-        let commands = self.proceed(after, keep_model, Next::End { reason, save_kept: self.best.is_some() });
-        let finished = Finished { reason, steps: self.steps_done, best: self.best };
-        self.state = State::Finishing(Outcome::Finished(finished));
-        commands
-    }
-
-    fn proceed(&mut self, after: Milestone, keep_model: bool, next: Next) -> Vec<Command> {
-        match next {
-            Next::Step(step) => self.state = State::Waiting(Milestone::Step(step)),
-            Next::Evaluate(epoch) => self.state = State::Waiting(Milestone::Evaluation(epoch)),
-            Next::End { .. } => {}
-        }
-        vec![Command::Broadcast(Message::Proceed { after, keep_model, next })]
-    }
-
-    /// A worker that reports the wrong batches is a bug, not a wrong model.
-    fn incomplete(&self, what: &str, expected: u32, losses: &BTreeMap<u32, BatchLoss>) -> Outcome {
-        let missing = (0..expected).find(|slot| !losses.contains_key(slot));
-        let slot = missing.unwrap_or(expected);
-        Outcome::Failed {
-            worker: worker_of_slot(slot, self.rules.n_workers),
-            kind: ErrorKind::Internal,
-            error: format!(
-                "{what} was reported with {} batches instead of {expected}; slot {slot} is wrong",
-                losses.len()
-            ),
-            fix: None,
-        }
+    fn finish(&mut self, outcome: Outcome) -> Vec<Command> {
+        self.ended = true;
+        vec![Command::Broadcast(Message::Dismiss), Command::End(outcome)]
     }
 }
 
-/// Sums in the order of the slots.
-fn totals(losses: &BTreeMap<u32, BatchLoss>) -> (f64, u64) {
-    losses.values().fold((0.0, 0), |(loss, rows), batch| (loss + batch.loss_sum, rows + batch.rows))
+/// A worker that reports the wrong batches is a bug, not a wrong model.
+fn wrong_batches(worker: u32, losses: &[BatchLoss], expected: usize) -> Outcome {
+    let slots: Vec<u32> = losses.iter().map(|loss| loss.slot).collect();
+    let error = format!("it reported the batches {slots:?}, not the {expected} that are its own");
+    Outcome::Failed { worker, kind: ErrorKind::Internal, error, fix: None }
 }

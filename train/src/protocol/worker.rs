@@ -1,15 +1,20 @@
 //! What a worker does when.
 //!
-//! ```text
-//! Launched -> Joined -> [Start] -> compute -> collect and apply -> [Step] -> compute ...
-//!                                                                      \-> evaluate -> [Evaluation] -> ...
-//! ```
+//! A worker knows how many steps its model has seen and what the supervisor's newest directive wants. Whenever it is free it does
+//! what is next on the way there:
 //!
-//! In brackets are the milestones where the worker waits for the supervisor. The supervisor's answer to a step may come
-//! while the worker still applies it, so one answer is kept until it is due.
+//! ```text
+//! ahead of the directive, or behind its checkpoint  ->  load the checkpoint
+//! behind the directive                              ->  collect and apply the next step
+//! there                                             ->  store the model if told so, do the task, report it;
+//!                                                       after a step: collect and apply it
+//! done                                              ->  wait, repeating the report
+//! ```
 
-use schemas::message::{BatchLoss, Envelope, Message, Milestone, Next, Party, Scores, StepTimings};
+use schemas::message::{Address, Directive, Envelope, Message, Party, Save, Sizes, Stored, Task, Turn, Work};
+use schemas::records::{BatchLoss, Scores, StepTimings};
 use schemas::report::StopReason;
+use train_core::order::{Schedule, worker_of_slot};
 
 use super::{Refusal, check_origin};
 
@@ -18,7 +23,11 @@ use super::{Refusal, check_origin};
 pub enum Event {
     /// It has started and can receive.
     Launched,
-    /// It has computed and published its batches of a step.
+    /// A message came.
+    Received(Envelope),
+    /// Nothing came for a while.
+    Tick,
+    /// It has computed and published its batches of the step.
     Computed {
         /// One entry for each of its batches.
         losses: Vec<BatchLoss>,
@@ -27,7 +36,13 @@ pub enum Event {
     Applied {
         /// Where the time of the step went.
         timings: StepTimings,
+        /// How large its gradients are, when it has measured that.
+        sizes: Option<Sizes>,
     },
+    /// The gradients of the step were not there for long.
+    Absent,
+    /// It has let go of the step because the supervisor wants something else.
+    Interrupted,
     /// It has measured its held-out batches.
     Evaluated {
         /// One entry for each of its batches.
@@ -35,50 +50,79 @@ pub enum Event {
         /// Their rows by the model's output, for click logs.
         scores: Option<Scores>,
     },
-    /// A message came.
-    Received(Envelope),
+    /// The model is that of the checkpoint.
+    Loaded,
+    /// A model that it was to store is stored.
+    Stored(Stored),
 }
 
 /// What the shell must do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
-    /// Send this to the supervisor.
-    Send(Message),
+    /// Send this to the supervisor in this life of it.
+    Send(Address, Message),
     /// Compute and publish the gradients of this worker's batches of the step.
     Compute {
         /// The step.
         step: u64,
+        /// Workers that share it.
+        n_workers: u32,
     },
     /// Collect the gradients of all, reduce and apply them.
-    Apply {
-        /// The step.
-        step: u64,
-    },
+    Collect(Collect),
     /// Measure this worker's held-out batches.
     Evaluate {
-        /// The epoch that has just ended.
-        epoch: u64,
+        /// Workers that share them.
+        n_workers: u32,
     },
-    /// Keep the model as it is now.
-    KeepModel,
-    /// Finish in order: the run has ended.
+    /// Take the model from the checkpoint; without one, the model at its start.
+    Load(Option<Stored>),
+    /// Keep the model as it is now, after `steps` steps.
+    Save {
+        /// What it has seen.
+        steps: u64,
+        /// It may be the result of the run.
+        keep: bool,
+    },
+    /// Forget the gradients of all steps below this.
+    Release {
+        /// The step.
+        below: u64,
+    },
+    /// Finish in order: the run has ended. What is being stored must be stored first.
     Finish {
-        /// Why.
-        reason: StopReason,
-        /// Save the kept model rather than the present one.
+        /// Why; nothing when it was stopped on request.
+        reason: Option<StopReason>,
+        /// The result is the kept model rather than the present one.
         save_kept: bool,
     },
-    /// Stop at once: the run has failed.
-    Abort,
+    /// Go: the work is shared out among fewer. What is being stored must be stored first.
+    Leave,
+    /// Stop at once: the run is over.
+    Dismiss,
+}
+
+/// How a step is collected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Collect {
+    /// The step.
+    pub step: u64,
+    /// Its gradients were all published long ago: they are there or lost.
+    pub past: bool,
+    /// They are reduced in slices.
+    pub reduce_scatter: bool,
+    /// Workers that reduce them.
+    pub n_workers: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum Activity {
     New,
-    Computing(u64),
-    Applying(u64),
-    Evaluating(u64),
-    Waiting(Milestone),
+    Idle,
+    Loading,
+    Computing(Turn),
+    Collecting(u64),
+    Evaluating(Turn),
     Ended,
 }
 
@@ -86,29 +130,94 @@ enum State {
 #[derive(Clone, Debug)]
 pub struct Worker {
     run: String,
-    state: State,
-    /// The supervisor's answer to the milestone that comes next, when it came early.
-    early: Option<(Milestone, bool, Next)>,
+    number: u32,
+    schedule: Schedule,
+    /// The supervisor's life, as far as known.
+    supervisor: u32,
+    activity: Activity,
+    /// Steps that the model has seen.
+    steps: u64,
+    directive: Option<Directive>,
+    /// The last turn whose task is done, and what was said about it.
+    done: Option<(Turn, Work)>,
+    /// The last turn in which the model was stored.
+    saved: Option<Turn>,
+    /// What it has stored and the supervisor may not know yet.
+    stored: Vec<Stored>,
     timings: Option<StepTimings>,
+    sizes: Option<Sizes>,
 }
 
 impl Worker {
-    /// A worker of `run` that has not started.
+    /// Worker `number` of `run`, whose model has seen `steps` steps. `supervisor` is the life of the supervisor that it was launched
+    /// under.
     #[must_use]
-    pub fn new(run: &str) -> Self {
-        Self { run: run.to_owned(), state: State::New, early: None, timings: None }
+    pub fn new(run: &str, number: u32, supervisor: u32, schedule: Schedule, steps: u64) -> Self {
+        Self {
+            run: run.to_owned(),
+            number,
+            schedule,
+            supervisor,
+            activity: Activity::New,
+            steps,
+            directive: None,
+            done: None,
+            saved: None,
+            stored: Vec::new(),
+            timings: None,
+            sizes: None,
+        }
     }
 
     /// Whether there is nothing to do until a message comes.
     #[must_use]
     pub const fn waits(&self) -> bool {
-        matches!(self.state, State::Waiting(_))
+        matches!(self.activity, Activity::Idle)
     }
 
     /// Whether the run has ended for this worker.
     #[must_use]
     pub const fn ended(&self) -> bool {
-        matches!(self.state, State::Ended)
+        matches!(self.activity, Activity::Ended)
+    }
+
+    /// Steps that the model has seen.
+    #[must_use]
+    pub const fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// The supervisor's life, as far as this worker knows.
+    #[must_use]
+    pub const fn supervisor(&self) -> u32 {
+        self.supervisor
+    }
+
+    /// Whether there is a checkpoint.
+    #[must_use]
+    pub fn has_base(&self) -> bool {
+        self.directive.as_ref().is_some_and(|d| d.base.is_some())
+    }
+
+    /// Whether the gradients of `step` are reduced in slices.
+    #[must_use]
+    pub fn reduces_in_slices(&self, step: u64) -> bool {
+        self.directive.as_ref().and_then(|d| d.reduce_scatter_from).is_some_and(|from| step >= from)
+    }
+
+    /// Whether the supervisor wants something else than that the present step is collected.
+    #[must_use]
+    pub fn is_wanted_elsewhere(&self) -> bool {
+        match (self.activity, &self.directive) {
+            (Activity::Collecting(step), Some(directive)) => {
+                directive.at < step
+                    || directive.at == step && !self.has_done(directive)
+                    || base_steps(directive) > step
+                    || self.number >= directive.n_members
+            }
+            (Activity::Collecting(_), None) => false,
+            _ => true,
+        }
     }
 
     /// Takes one event and says what to do.
@@ -119,93 +228,181 @@ impl Worker {
     /// # Panics
     /// When the shell reports something it was not told to do.
     pub fn handle(&mut self, event: Event) -> Result<Vec<Command>, Refusal> {
-        match (self.state, event) {
-            (State::Ended, _) => Ok(vec![]),
-            (State::New, Event::Launched) => {
-                let mut commands = vec![Command::Send(Message::Joined)];
-                commands.extend(self.arrive(Milestone::Start));
-                Ok(commands)
-            }
-            (State::Computing(step), Event::Computed { losses }) => {
-                self.state = State::Applying(step);
-                let timings = self.timings.take();
-                Ok(vec![Command::Send(Message::Computed { step, losses, timings }), Command::Apply { step }])
-            }
-            (State::Applying(step), Event::Applied { timings }) => {
-                self.timings = Some(timings);
-                Ok(self.arrive(Milestone::Step(step)))
-            }
-            (State::Evaluating(epoch), Event::Evaluated { losses, scores }) => {
-                let mut commands = vec![Command::Send(Message::Evaluated { epoch, losses, scores })];
-                commands.extend(self.arrive(Milestone::Evaluation(epoch)));
-                Ok(commands)
-            }
-            (_, Event::Received(envelope)) => self.receive(envelope),
-            (state, event) => panic!("{event:?} does not happen in state {state:?}"),
-        }
-    }
-
-    fn receive(&mut self, envelope: Envelope) -> Result<Vec<Command>, Refusal> {
-        check_origin(&envelope, &self.run)?;
-        match envelope.message {
-            _ if envelope.sender != Party::Supervisor => Err(Refusal::Unexpected { sender: envelope.sender }),
-            Message::Abort => {
-                self.state = State::Ended;
-                Ok(vec![Command::Abort])
-            }
-            Message::Proceed { after, keep_model, next } => {
-                if self.state == State::Waiting(after) {
-                    return Ok(self.proceed(keep_model, next));
-                }
-                if self.ahead() == Some(after) {
-                    self.early = Some((after, keep_model, next));
-                }
-                Ok(vec![])
-            }
-            _ => Err(Refusal::Unexpected { sender: envelope.sender }),
-        }
-    }
-
-    /// The milestone this worker is on its way to. An answer to any other is a repetition.
-    const fn ahead(&self) -> Option<Milestone> {
-        match self.state {
-            State::New => Some(Milestone::Start),
-            State::Computing(step) | State::Applying(step) => Some(Milestone::Step(step)),
-            State::Evaluating(epoch) => Some(Milestone::Evaluation(epoch)),
-            State::Waiting(_) | State::Ended => None,
-        }
-    }
-
-    fn arrive(&mut self, milestone: Milestone) -> Vec<Command> {
-        self.state = State::Waiting(milestone);
-        match self.early.take() {
-            Some((after, keep_model, next)) if after == milestone => self.proceed(keep_model, next),
-            _ => vec![],
-        }
-    }
-
-    fn proceed(&mut self, keep_model: bool, next: Next) -> Vec<Command> {
         let mut commands = Vec::new();
-        if keep_model {
-            commands.push(Command::KeepModel);
+        match (self.activity, event) {
+            (Activity::Ended, _) => return Ok(commands),
+            (_, Event::Received(envelope)) => {
+                if let Some(dismissed) = self.receive(envelope)? {
+                    return Ok(vec![dismissed]);
+                }
+            }
+            (Activity::New, Event::Launched) => {
+                self.activity = Activity::Idle;
+                commands.push(self.to_supervisor(Message::Hello));
+            }
+            (_, Event::Stored(stored)) => {
+                self.stored.push(stored);
+                commands.extend(self.repeated());
+            }
+            (_, Event::Tick) => {
+                commands.extend(self.repeated());
+                if self.directive.is_none() && self.activity == Activity::Idle {
+                    commands.push(self.to_supervisor(Message::Hello));
+                }
+            }
+            (Activity::Computing(turn), Event::Computed { losses }) => {
+                self.activity = Activity::Idle;
+                let (timings, sizes) = (self.timings.take(), self.sizes);
+                commands.extend(self.report(turn, Work::Computed { losses, timings, sizes }));
+            }
+            (Activity::Evaluating(turn), Event::Evaluated { losses, scores }) => {
+                self.activity = Activity::Idle;
+                commands.extend(self.report(turn, Work::Evaluated { losses, scores }));
+            }
+            (Activity::Collecting(step), Event::Applied { timings, sizes }) => {
+                self.activity = Activity::Idle;
+                self.steps = step + 1;
+                self.timings = Some(timings);
+                self.sizes = self.sizes.or(sizes);
+            }
+            (Activity::Collecting(_), Event::Interrupted) => self.activity = Activity::Idle,
+            (Activity::Collecting(step), Event::Absent) => {
+                self.activity = Activity::Idle;
+                let directive = self.directive.as_ref().expect("a directive was followed");
+                if step < directive.at {
+                    commands.push(self.to_supervisor(Message::Missing { turn: directive.turn, step }));
+                }
+            }
+            (Activity::Loading, Event::Loaded) => self.activity = Activity::Idle,
+            (activity, event) => panic!("{event:?} does not happen while {activity:?}"),
         }
-        match next {
-            Next::Step(step) => {
-                self.state = State::Computing(step);
-                commands.push(Command::Compute { step });
+        if self.activity == Activity::Idle {
+            commands.extend(self.advance());
+        }
+        Ok(commands)
+    }
+
+    /// A message; a dismissal ends everything.
+    fn receive(&mut self, envelope: Envelope) -> Result<Option<Command>, Refusal> {
+        check_origin(&envelope, &self.run)?;
+        let Address { party: sender, incarnation } = envelope.sender;
+        if sender != Party::Supervisor {
+            return Err(Refusal::Unexpected { sender });
+        }
+        if incarnation < self.supervisor {
+            return Err(Refusal::Stale { sender, found: incarnation, current: self.supervisor });
+        }
+        match envelope.message {
+            Message::Dismiss => {
+                self.activity = Activity::Ended;
+                Ok(Some(Command::Dismiss))
             }
-            Next::Evaluate(epoch) => {
-                self.state = State::Evaluating(epoch);
-                commands.push(Command::Evaluate { epoch });
+            Message::Directive(directive) if directive.turn.supervisor == incarnation => {
+                self.supervisor = incarnation;
+                if self.directive.as_ref().is_none_or(|present| present.turn < directive.turn) {
+                    self.stored.retain(|stored| stored.steps > base_steps(&directive));
+                    self.directive = Some(directive);
+                }
+                Ok(None)
             }
-            Next::End { reason, save_kept } => {
-                self.state = State::Ended;
+            _ => Err(Refusal::Unexpected { sender }),
+        }
+    }
+
+    /// What is next on the way to what the directive wants.
+    fn advance(&mut self) -> Vec<Command> {
+        let Some(directive) = self.directive.clone() else { return vec![] };
+        let Directive { turn, at, task, n_workers, save, .. } = directive;
+        if self.number >= directive.n_members {
+            self.activity = Activity::Ended;
+            return vec![Command::Leave];
+        }
+        let collect = |step, past| {
+            let reduce_scatter = directive.reduce_scatter_from.is_some_and(|from| step >= from);
+            Command::Collect(Collect { step, past, reduce_scatter, n_workers })
+        };
+        if self.has_done(&directive) {
+            if task == Task::Step && self.steps == at {
+                self.activity = Activity::Collecting(at);
+                return vec![collect(at, false)];
+            }
+            return vec![];
+        }
+        if self.steps > at || self.steps < base_steps(&directive) {
+            self.activity = Activity::Loading;
+            self.steps = base_steps(&directive);
+            return vec![Command::Load(directive.base)];
+        }
+        if self.steps < at {
+            self.activity = Activity::Collecting(self.steps);
+            return vec![collect(self.steps, true)];
+        }
+        let mut commands = vec![Command::Release { below: directive.release_below }];
+        if let Some(Save { worker, keep }) = save
+            && worker == self.number
+            && self.saved != Some(turn)
+        {
+            self.saved = Some(turn);
+            commands.push(Command::Save { steps: at, keep });
+        }
+        let shares = self.number < n_workers;
+        match task {
+            Task::Step
+                if shares && (0..self.schedule.n_slots(at)).any(|s| worker_of_slot(s, n_workers) == self.number) =>
+            {
+                self.activity = Activity::Computing(turn);
+                commands.push(Command::Compute { step: at, n_workers });
+            }
+            Task::Step => {
+                let (timings, sizes) = (self.timings.take(), self.sizes);
+                commands.extend(self.report(turn, Work::Computed { losses: vec![], timings, sizes }));
+                self.activity = Activity::Collecting(at);
+                commands.push(collect(at, false));
+            }
+            Task::Evaluate { .. } if shares => {
+                self.activity = Activity::Evaluating(turn);
+                commands.push(Command::Evaluate { n_workers });
+            }
+            Task::Evaluate { .. } => {
+                commands.extend(self.report(turn, Work::Evaluated { losses: vec![], scores: None }));
+            }
+            Task::End { reason, save_kept } => {
                 commands.push(Command::Finish { reason, save_kept });
-                commands.push(Command::Send(Message::Finished { timings: self.timings.take() }));
+                let timings = self.timings.take();
+                commands.extend(self.report(turn, Work::Finished { timings }));
             }
         }
         commands
     }
+
+    fn has_done(&self, directive: &Directive) -> bool {
+        self.done.as_ref().is_some_and(|(turn, _)| *turn == directive.turn)
+    }
+
+    /// Reports on `turn`, unless something else is wanted meanwhile.
+    fn report(&mut self, turn: Turn, result: Work) -> Option<Command> {
+        if self.directive.as_ref().is_some_and(|d| d.turn != turn) {
+            return None;
+        }
+        self.done = Some((turn, result));
+        self.repeated()
+    }
+
+    /// The last report once more, as long as nothing new is wanted.
+    fn repeated(&self) -> Option<Command> {
+        let (turn, result) = self.done.as_ref()?;
+        let present = self.directive.as_ref().is_some_and(|d| d.turn == *turn);
+        let message = Message::Report { turn: *turn, result: result.clone(), stored: self.stored.clone() };
+        present.then(|| self.to_supervisor(message))
+    }
+
+    fn to_supervisor(&self, message: Message) -> Command {
+        Command::Send(Party::Supervisor.life(self.supervisor), message)
+    }
+}
+
+fn base_steps(directive: &Directive) -> u64 {
+    directive.base.as_ref().map_or(0, |base| base.steps)
 }
 
 #[cfg(test)]
@@ -213,77 +410,103 @@ mod tests {
     use super::super::envelope;
     use super::*;
 
-    fn proceed(after: Milestone, next: Next) -> Event {
-        let message = Message::Proceed { after, keep_model: false, next };
-        Event::Received(envelope("run", Party::Supervisor, 0, message))
+    fn directive(number: u64, at: u64, task: Task) -> Directive {
+        Directive {
+            turn: Turn { supervisor: 0, number },
+            at,
+            task,
+            n_workers: 1,
+            n_members: 1,
+            save: None,
+            base: None,
+            reduce_scatter_from: None,
+            release_below: 0,
+        }
     }
 
-    fn applying(step: u64) -> Worker {
-        let mut worker = Worker::new("run");
+    fn told(directive: Directive) -> Event {
+        Event::Received(envelope(
+            "run",
+            Party::Supervisor.life(directive.turn.supervisor),
+            Message::Directive(directive),
+        ))
+    }
+
+    fn collecting(step: u64) -> Worker {
+        let mut worker = Worker::new("run", 0, 0, Schedule::new(9, 1), step);
         worker.handle(Event::Launched).unwrap();
-        worker.handle(proceed(Milestone::Start, Next::Step(step))).unwrap();
+        worker.handle(told(directive(1, step, Task::Step))).unwrap();
         worker.handle(Event::Computed { losses: vec![] }).unwrap();
         worker
     }
 
-    fn applied(step: u64) -> Event {
-        Event::Applied { timings: StepTimings { step, ..StepTimings::default() } }
+    fn computes(commands: &[Command]) -> Option<u64> {
+        commands.iter().find_map(|c| if let Command::Compute { step, .. } = c { Some(*step) } else { None })
     }
 
     #[test]
     fn an_early_answer_is_kept_until_the_step_is_applied() {
-        let mut worker = applying(0);
-        assert_eq!(worker.handle(proceed(Milestone::Step(0), Next::Step(1))).unwrap(), []);
-        assert_eq!(worker.handle(applied(0)).unwrap(), [Command::Compute { step: 1 }]);
+        let mut worker = collecting(0);
+        assert_eq!(worker.handle(told(directive(2, 1, Task::Step))).unwrap(), []);
+        assert!(!worker.is_wanted_elsewhere());
+        let applied = Event::Applied { timings: StepTimings::default(), sizes: None };
+        assert_eq!(computes(&worker.handle(applied).unwrap()), Some(1));
     }
 
     #[test]
-    fn a_repeated_answer_changes_nothing() {
-        let mut worker = applying(0);
-        worker.handle(applied(0)).unwrap();
-        let answer = proceed(Milestone::Step(0), Next::Step(1));
-        assert_eq!(worker.handle(answer.clone()).unwrap(), [Command::Compute { step: 1 }]);
-        assert_eq!(worker.handle(answer.clone()).unwrap(), []);
+    fn a_repeated_or_older_directive_changes_nothing() {
+        let mut worker = collecting(0);
+        worker.handle(told(directive(3, 1, Task::Step))).unwrap();
+        let applied = Event::Applied { timings: StepTimings::default(), sizes: None };
+        worker.handle(applied).unwrap();
         worker.handle(Event::Computed { losses: vec![] }).unwrap();
-        assert_eq!(worker.handle(answer.clone()).unwrap(), []);
-        worker.handle(applied(1)).unwrap();
-        assert_eq!(worker.handle(answer).unwrap(), []);
-        assert!(worker.waits());
+        for number in [1, 2, 3] {
+            assert_eq!(worker.handle(told(directive(number, 0, Task::Step))).unwrap(), []);
+        }
+        assert!(!worker.is_wanted_elsewhere());
     }
 
     #[test]
     fn messages_of_another_run_version_or_party_are_refused() {
-        let refused = |message: Envelope| applying(0).handle(Event::Received(message)).unwrap_err().to_string();
-        let mut other = envelope("run", Party::Supervisor, 0, Message::Abort);
-        other.protocol = 2;
-        assert_eq!(refused(other), "protocol version 2 is not 1");
-        assert_eq!(refused(envelope("other", Party::Supervisor, 0, Message::Abort)), "it belongs to run `other`");
-        assert_eq!(refused(envelope("run", Party::Worker(3), 0, Message::Abort)), "worker 3 does not say this");
-        assert_eq!(refused(envelope("run", Party::Supervisor, 0, Message::Joined)), "the supervisor does not say this");
+        let refused = |message: Envelope| collecting(0).handle(Event::Received(message)).unwrap_err().to_string();
+        let mut other = envelope("run", Party::Supervisor.life(0), Message::Dismiss);
+        other.protocol = 1;
+        assert_eq!(refused(other), "protocol version 1 is not 2");
+        let from = |run, party: Party, message| refused(envelope(run, party.life(0), message));
+        assert_eq!(from("other", Party::Supervisor, Message::Dismiss), "it belongs to run `other`");
+        assert_eq!(from("run", Party::Worker(3), Message::Dismiss), "worker 3 does not say this");
+        assert_eq!(from("run", Party::Supervisor, Message::Hello), "the supervisor does not say this");
     }
 
     #[test]
-    fn an_abort_ends_the_worker_in_every_state() {
-        let mut worker = applying(0);
-        let abort = Event::Received(envelope("run", Party::Supervisor, 0, Message::Abort));
-        assert_eq!(worker.handle(abort.clone()).unwrap(), [Command::Abort]);
+    fn a_dismissal_ends_the_worker_in_every_state() {
+        let mut worker = collecting(0);
+        let dismiss = Event::Received(envelope("run", Party::Supervisor.life(0), Message::Dismiss));
+        assert_eq!(worker.handle(dismiss.clone()).unwrap(), [Command::Dismiss]);
         assert!(worker.ended());
-        assert_eq!(worker.handle(abort).unwrap(), []);
+        assert_eq!(worker.handle(dismiss).unwrap(), []);
+    }
+
+    #[test]
+    fn a_worker_that_is_told_to_go_back_lets_go_and_loads() {
+        let mut worker = collecting(5);
+        worker.handle(told(directive(2, 0, Task::Step))).unwrap();
+        assert!(worker.is_wanted_elsewhere());
+        assert_eq!(worker.handle(Event::Interrupted).unwrap(), [Command::Load(None)]);
+        assert_eq!(computes(&worker.handle(Event::Loaded).unwrap()), Some(0));
     }
 
     #[test]
     fn the_last_message_carries_the_last_timings() {
-        let mut worker = applying(7);
-        worker.handle(applied(7)).unwrap();
-        let end = Next::End { reason: StopReason::MaxEpochs, save_kept: true };
-        let commands = worker.handle(proceed(Milestone::Step(7), end)).unwrap();
+        let mut worker = collecting(7);
+        worker
+            .handle(Event::Applied { timings: StepTimings { step: 7, ..StepTimings::default() }, sizes: None })
+            .unwrap();
+        let end = Task::End { reason: Some(StopReason::MaxEpochs), save_kept: true };
+        let commands = worker.handle(told(directive(2, 8, end))).unwrap();
         let timings = Some(StepTimings { step: 7, ..StepTimings::default() });
-        assert_eq!(
-            commands,
-            [
-                Command::Finish { reason: StopReason::MaxEpochs, save_kept: true },
-                Command::Send(Message::Finished { timings }),
-            ]
-        );
+        let turn = Turn { supervisor: 0, number: 2 };
+        let report = Message::Report { turn, result: Work::Finished { timings }, stored: vec![] };
+        assert_eq!(commands.last(), Some(&Command::Send(Party::Supervisor.life(0), report)));
     }
 }
