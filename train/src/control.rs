@@ -2,6 +2,8 @@
 //! workers of the run; gradients do not travel here.
 
 pub mod memory;
+pub mod rabbitmq;
+pub mod wire;
 
 use std::time::Duration;
 

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use super::{ExchangeError, UpdateExchange};
+use schemas::message::Sizes;
+
+use super::{Collected, ExchangeError, Traffic, UpdateExchange};
+use crate::protocol::worker::Collect;
 
 /// Gradients in this process's memory.
 #[derive(Debug)]
@@ -29,7 +32,7 @@ impl<G> Default for MemoryExchange<G> {
 }
 
 impl<G: PartialEq + Send + Sync> UpdateExchange<G> for MemoryExchange<G> {
-    fn publish(&self, step: u64, slot: u32, gradient: Arc<G>) -> Result<(), ExchangeError> {
+    fn publish(&self, step: u64, slot: u32, gradient: Arc<G>, _: bool) -> Result<(), ExchangeError> {
         let mut state = self.state.lock().expect(LOCK);
         if step < state.released_below {
             return Ok(());
@@ -45,26 +48,26 @@ impl<G: PartialEq + Send + Sync> UpdateExchange<G> for MemoryExchange<G> {
         Ok(())
     }
 
-    fn missing(&self, step: u64, n_slots: u32, wait: Duration) -> Result<Vec<u32>, ExchangeError> {
+    fn collect(&self, collect: Collect, n_slots: u32, wait: Duration) -> Result<Collected<G>, ExchangeError> {
         let deadline = Instant::now() + wait;
         let mut state = self.state.lock().expect(LOCK);
         loop {
-            let slots = state.steps.get(&step);
-            let absent = |slot: &u32| slots.is_none_or(|slots| !slots.contains_key(slot));
-            let missing: Vec<u32> = (0..n_slots).filter(absent).collect();
+            let slots = state.steps.get(&collect.step);
+            let found: Vec<_> = (0..n_slots).map(|slot| slots.and_then(|s| s.get(&slot)).cloned()).collect();
+            if found.iter().all(Option::is_some) {
+                return Ok(Collected::Slots(found.into_iter().flatten().collect()));
+            }
             let left = deadline.saturating_duration_since(Instant::now());
-            if missing.is_empty() || left.is_zero() {
-                return Ok(missing);
+            if left.is_zero() {
+                let missing = (0..).zip(&found).filter(|(_, gradient)| gradient.is_none()).map(|(slot, _)| slot);
+                return Ok(Collected::Missing(missing.collect()));
             }
             state = self.published.wait_timeout(state, left).expect(LOCK).0;
         }
     }
 
-    fn read(&self, step: u64, n_slots: u32) -> Result<Vec<Arc<G>>, ExchangeError> {
-        let state = self.state.lock().expect(LOCK);
-        let slots = state.steps.get(&step);
-        let one = |slot| slots.and_then(|s| s.get(&slot)).cloned().ok_or(ExchangeError::Absent { step, slot });
-        (0..n_slots).map(one).collect()
+    fn publish_again(&self) -> Result<(), ExchangeError> {
+        Ok(())
     }
 
     fn release(&self, step: u64) -> Result<(), ExchangeError> {
@@ -75,5 +78,13 @@ impl<G: PartialEq + Send + Sync> UpdateExchange<G> for MemoryExchange<G> {
         drop(state);
         drop(gone);
         Ok(())
+    }
+
+    fn traffic(&self) -> Traffic {
+        Traffic::default()
+    }
+
+    fn sizes(&self) -> Option<Sizes> {
+        None
     }
 }

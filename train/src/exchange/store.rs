@@ -2,6 +2,8 @@
 //! moment and is then written again.
 
 pub mod memory;
+pub mod object;
+pub mod redis;
 
 use bytes::Bytes;
 
@@ -33,6 +35,16 @@ pub enum Name {
         /// The slice.
         slice: u32,
     },
+}
+
+impl Name {
+    /// The step that it belongs to.
+    #[must_use]
+    pub const fn step(&self) -> u64 {
+        match self {
+            Self::Gradient { step, .. } | Self::Slice { step, .. } | Self::Reduced { step, .. } => *step,
+        }
+    }
 }
 
 impl std::fmt::Display for Name {

@@ -1,0 +1,272 @@
+//! The suite that every implementation of the exchange of gradients must pass. A case is given the ends of three workers.
+
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+use manifests::clicks::Form;
+use schemas::report::{LogisticSettings, LrDecay, Reduce};
+use train::exchange::encoded::EncodedExchange;
+use train::exchange::memory::MemoryExchange;
+use train::exchange::store::Store;
+use train::exchange::store::memory::MemoryStore;
+use train::exchange::{Collected, ExchangeError, UpdateExchange};
+use train::model::{Model, logistic};
+use train::protocol::worker::Collect;
+use train_core::lanes::Simd;
+use train_core::logistic::{Space, gradient::Gradient};
+use train_core::order::Schedule;
+use train_core::wire::Slice;
+
+use super::LONG;
+
+const SLICES: u32 = 5;
+
+static MODEL: LazyLock<logistic::Replica<'static>> = LazyLock::new(|| {
+    let space = Space::new(100, true, &[]);
+    let settings = LogisticSettings {
+        seed: 8,
+        intercept: true,
+        learning_rate: 0.1,
+        lr_decay: LrDecay::None,
+        beta1: 0.9,
+        beta2: 0.999,
+        l2: 0.0,
+        step_batches: SLICES,
+        reduce: Reduce::Mean,
+    };
+    let memory = Box::leak(vec![0.0; logistic::Replica::floats(&space)].into_boxed_slice());
+    let form = Form { labelled: true, n_buckets: Some(100) };
+    logistic::Replica::new(Simd::detect(), form, space, settings, Schedule::new(20, SLICES), memory)
+});
+
+fn gradient(mark: u32) -> Arc<Gradient> {
+    let ids: Vec<u32> = (0..114).filter(|id| (id + mark) % 7 < 2).collect();
+    let values = ids.iter().map(|&id| (id * 31 + mark) as f32 / 17.0).collect();
+    Arc::new(Gradient { ids, values, loss_sum: f64::from(mark), rows: mark + 1 })
+}
+
+/// Three workers' ends, and whether gradients are reduced in slices.
+struct Ends<'a> {
+    ends: [Box<dyn UpdateExchange<Gradient> + 'a>; 3],
+    reduce_scatter: bool,
+}
+
+impl Ends<'_> {
+    fn publish(&self, worker: usize, step: u64, slot: u32, gradient: Arc<Gradient>) -> Result<(), ExchangeError> {
+        self.ends[worker].publish(step, slot, gradient, self.reduce_scatter)
+    }
+
+    const fn step(&self, step: u64) -> Collect {
+        Collect { step, past: false, reduce_scatter: self.reduce_scatter, n_workers: 3 }
+    }
+
+    /// All three collect `step`, and get what `expected` come to.
+    fn check(&self, step: u64, expected: &[Arc<Gradient>]) {
+        std::thread::scope(|scope| {
+            for end in &self.ends {
+                let (collect, n_slots) = (self.step(step), expected.len() as u32);
+                scope.spawn(move || match end.collect(collect, n_slots, LONG).unwrap() {
+                    Collected::Missing(slots) => panic!("{slots:?} are missing"),
+                    Collected::Slots(found) => assert!(found == expected),
+                    Collected::Reduced(found) => {
+                        for (index, found) in (0..).zip(found) {
+                            let slice = Slice { index, n_slices: SLICES };
+                            let (mut reduced, mut sent, mut travelled) = <(Gradient, Vec<u8>, Gradient)>::default();
+                            MODEL.reduce(expected, slice, &mut logistic::Scratch::default(), &mut reduced);
+                            MODEL.encode_gradient(&reduced, slice, &mut sent);
+                            MODEL.decode_gradient(&sent, slice, &mut travelled).unwrap();
+                            assert!(travelled == *found || reduced == *found, "slice {index}");
+                        }
+                    }
+                });
+            }
+        });
+    }
+
+    /// What worker 0 misses at once.
+    fn missing(&self, step: u64, n_slots: u32) -> Vec<u32> {
+        match self.ends[0].collect(self.step(step), n_slots, Duration::ZERO).unwrap() {
+            Collected::Missing(slots) => slots,
+            _ => vec![],
+        }
+    }
+}
+
+fn what_is_published_is_had_by_all_in_the_order_of_the_slots(ends: &Ends<'_>) {
+    for (worker, slot) in [(2, 2), (0, 0), (1, 1), (0, 3)] {
+        ends.publish(worker, 7, slot, gradient(slot)).unwrap();
+    }
+    ends.check(7, &[gradient(0), gradient(1), gradient(2), gradient(3)]);
+}
+
+fn an_empty_gradient_is_one_too(ends: &Ends<'_>) {
+    ends.publish(1, 0, 0, Arc::default()).unwrap();
+    ends.check(0, &[Arc::default()]);
+}
+
+fn publishing_again_is_one_update(ends: &Ends<'_>) {
+    (0..2).for_each(|_| ends.publish(0, 1, 0, gradient(4)).unwrap());
+    ends.publish(1, 1, 1, gradient(5)).unwrap();
+    ends.ends.iter().for_each(|end| end.publish_again().unwrap());
+    ends.check(1, &[gradient(4), gradient(5)]);
+}
+
+fn a_wait_that_ends_names_the_missing_slots(ends: &Ends<'_>) {
+    ends.publish(1, 3, 1, gradient(1)).unwrap();
+    let start = Instant::now();
+    let found = ends.ends[0].collect(ends.step(3), 4, Duration::from_millis(30)).unwrap();
+    assert_eq!(found, Collected::Missing(vec![0, 2, 3]));
+    assert!(start.elapsed() >= Duration::from_millis(30));
+    ends.publish(2, 3, 2, gradient(2)).unwrap();
+    assert_eq!(ends.missing(3, 4), [0, 3], "it goes on where it left off");
+    ends.publish(0, 3, 0, gradient(0)).unwrap();
+    ends.publish(0, 3, 3, gradient(3)).unwrap();
+    ends.check(3, &[gradient(0), gradient(1), gradient(2), gradient(3)]);
+}
+
+fn a_wait_ends_when_the_last_slot_comes(ends: &Ends<'_>) {
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| ends.ends[2].collect(ends.step(3), 2, LONG).unwrap());
+        ends.publish(0, 3, 0, gradient(0)).unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+        ends.publish(1, 3, 1, gradient(1)).unwrap();
+        assert!(!matches!(waiting.join().unwrap(), Collected::Missing(_)));
+    });
+}
+
+fn steps_do_not_mix(ends: &Ends<'_>) {
+    for step in [1, 2] {
+        ends.publish(0, step, 0, gradient(step as u32)).unwrap();
+    }
+    ends.check(1, &[gradient(1)]);
+    ends.check(2, &[gradient(2)]);
+}
+
+fn released_steps_are_gone_and_the_others_are_not(ends: &Ends<'_>) {
+    for step in 0..4 {
+        ends.publish(1, step, 0, gradient(9)).unwrap();
+    }
+    ends.ends[1].release(2).unwrap();
+    ends.ends[1].release(1).unwrap();
+    assert_eq!(ends.missing(1, 1), [0]);
+    ends.check(2, &[gradient(9)]);
+    ends.check(3, &[gradient(9)]);
+}
+
+macro_rules! exchange {
+    ($name:ident, $with:expr) => {
+        exchange!($name, $with, [
+            what_is_published_is_had_by_all_in_the_order_of_the_slots,
+            an_empty_gradient_is_one_too,
+            publishing_again_is_one_update,
+            a_wait_that_ends_names_the_missing_slots,
+            a_wait_ends_when_the_last_slot_comes,
+            steps_do_not_mix,
+            released_steps_are_gone_and_the_others_are_not,
+        ]);
+    };
+    ($name:ident, $with:expr, [$($case:ident),* $(,)?]) => {
+        mod $name {
+            $(#[test] fn $case() { ($with)(&super::$case); })*
+        }
+    };
+}
+
+type Case<'c> = &'c dyn Fn(&Ends<'_>);
+
+/// One exchange that all three share.
+fn in_memory(case: Case<'_>) {
+    struct Shared(Arc<MemoryExchange<Gradient>>);
+    impl UpdateExchange<Gradient> for Shared {
+        fn publish(&self, step: u64, slot: u32, gradient: Arc<Gradient>, slices: bool) -> Result<(), ExchangeError> {
+            self.0.publish(step, slot, gradient, slices)
+        }
+        fn collect(&self, collect: Collect, n: u32, wait: Duration) -> Result<Collected<Gradient>, ExchangeError> {
+            self.0.collect(collect, n, wait)
+        }
+        fn publish_again(&self) -> Result<(), ExchangeError> {
+            self.0.publish_again()
+        }
+        fn release(&self, step: u64) -> Result<(), ExchangeError> {
+            self.0.release(step)
+        }
+        fn traffic(&self) -> train::exchange::Traffic {
+            self.0.traffic()
+        }
+        fn sizes(&self) -> Option<schemas::message::Sizes> {
+            self.0.sizes()
+        }
+    }
+    let shared = Arc::new(MemoryExchange::default());
+    let ends = [(); 3].map(|()| Box::new(Shared(Arc::clone(&shared))) as Box<dyn UpdateExchange<Gradient>>);
+    case(&Ends { ends, reduce_scatter: false });
+}
+
+fn encoded(store: &dyn Store, reduce_scatter: bool, case: Case<'_>) {
+    let end =
+        |worker| Box::new(EncodedExchange::new(worker, SLICES, &*MODEL, store)) as Box<dyn UpdateExchange<Gradient>>;
+    case(&Ends { ends: [0, 1, 2].map(end), reduce_scatter });
+}
+
+exchange!(memory, super::in_memory);
+exchange!(all_to_all, |case| super::encoded(&super::MemoryStore::default(), false, case));
+exchange!(reduce_scatter, |case| super::encoded(&super::MemoryStore::default(), true, case));
+
+#[test]
+fn another_gradient_for_a_slot_is_refused() {
+    let exchange = MemoryExchange::default();
+    exchange.publish(1, 0, gradient(4), false).unwrap();
+    let refused = exchange.publish(1, 0, gradient(5), false);
+    assert_eq!(refused, Err(ExchangeError::Contradiction { step: 1, slot: 0 }));
+}
+
+#[test]
+fn what_was_lost_is_published_again() {
+    for reduce_scatter in [false, true] {
+        let store = MemoryStore::default();
+        encoded(&store, reduce_scatter, &|ends| {
+            ends.publish(1, 5, 0, gradient(1)).unwrap();
+            store.lose();
+            assert_eq!(ends.missing(5, 1), [0]);
+            ends.ends[1].publish_again().unwrap();
+            ends.check(5, &[gradient(1)]);
+        });
+    }
+}
+
+#[test]
+fn a_slice_whose_worker_is_gone_is_reduced_by_others() {
+    let store = MemoryStore::default();
+    encoded(&store, true, &|ends| {
+        ends.publish(1, 5, 0, gradient(1)).unwrap();
+        // Workers 1 and 2, which slices belong to as well, never collect.
+        let found = ends.ends[0].collect(ends.step(5), 1, LONG).unwrap();
+        assert!(matches!(found, Collected::Reduced(_)), "{found:?}");
+    });
+}
+
+#[test]
+fn bytes_that_are_no_gradient_are_told_by_their_name() {
+    let store = MemoryStore::default();
+    encoded(&store, false, &|ends| {
+        let name = train::exchange::store::Name::Gradient { step: 5, slot: 0 };
+        store.put(&[(name, bytes::Bytes::from_static(b"GMgrxxxxxxxxxxxxxxxxxxxxxxxxxxxx"))]).unwrap();
+        let error = ends.ends[0].collect(ends.step(5), 1, LONG).unwrap_err();
+        assert!(error.to_string().starts_with("5/g0: "), "{error}");
+    });
+}
+
+#[test]
+fn traffic_and_sizes_are_counted() {
+    let store = MemoryStore::default();
+    encoded(&store, false, &|ends| {
+        ends.publish(1, 0, 0, gradient(1)).unwrap();
+        let mut sent = Vec::new();
+        MODEL.encode_gradient(&gradient(1), Slice::WHOLE, &mut sent);
+        assert_eq!(ends.ends[1].traffic().written, sent.len() as u64);
+        ends.check(0, &[gradient(1)]);
+        assert_eq!(ends.ends[0].traffic().read, sent.len() as u64);
+        assert_eq!(ends.ends[1].traffic().read, 0, "its own it has");
+        assert_eq!(ends.ends[0].sizes().map(|s| s.slot), Some(sent.len() as u64));
+    });
+}
