@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use clap::{Parser, Subcommand, ValueEnum};
 use reporting::{Flags, Shell};
 use schemas::exit::EXIT_CODES_HELP;
@@ -71,6 +72,13 @@ pub enum Command {
     /// List the movies that a user would like most, by a model of ratings.
     #[command(after_long_help = after_help(&RECOMMEND_EXAMPLES))]
     Recommend(Recommend),
+    /// Change the number of workers of a run that goes on.
+    Scale(Scale),
+    /// Prove that every mini-batch of a run counted exactly once in every epoch.
+    Verify(Verify),
+    /// Take part in a run: what `--launch process` launches.
+    #[command(hide = true)]
+    Join(Join),
     /// Print the completion script for a shell.
     Completions {
         /// The shell.
@@ -140,6 +148,51 @@ pub struct Evaluate {
     pub threads: Option<u32>,
 }
 
+/// Flags of `train scale`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Scale {
+    /// The folder of the run.
+    pub run: String,
+    /// Workers from now on.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub workers: u32,
+    /// The run's RabbitMQ [default: $GRISTMILL_AMQP].
+    #[arg(long, value_name = "URL")]
+    pub amqp: Option<String>,
+}
+
+/// Flags of `train verify`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Verify {
+    /// The folder of the run.
+    pub run: String,
+    /// The manifest that the model was trained on [default: where the run found it].
+    #[arg(long, value_name = "FILE")]
+    pub manifest: Option<String>,
+}
+
+/// Flags of `train join`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Join {
+    /// The folder of the run.
+    pub run: String,
+    /// The session of the run.
+    #[arg(long)]
+    pub session: String,
+    /// The worker; without it, the supervisor.
+    #[arg(long)]
+    pub worker: Option<u32>,
+    /// Which life of it.
+    #[arg(long)]
+    pub incarnation: u32,
+    /// The supervisor's life at the launch of a worker.
+    #[arg(long, default_value_t = 0)]
+    pub supervisor: u32,
+    /// Workers at the launch of a supervisor.
+    #[arg(long, default_value_t = 0)]
+    pub workers: u32,
+}
+
 /// Which rows of a manifest.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SplitArg {
@@ -179,7 +232,7 @@ pub struct Recommend {
 #[derive(clap::Args, Clone, Debug)]
 pub struct TrainArgs {
     /// The manifest that `shard` wrote.
-    #[arg(long, value_name = "FILE", required = true)]
+    #[arg(long, value_name = "FILE", required_unless_present = "resume")]
     pub manifest: Option<String>,
     /// Where the run goes [default: runs/ and a name made of the manifest's name and the settings].
     #[arg(short, long, value_name = "PLACE")]
@@ -190,9 +243,41 @@ pub struct TrainArgs {
     /// Do nothing, but say what would be read and written.
     #[arg(long)]
     pub dry_run: bool,
-    /// Worker threads [default: one a processor].
+    /// Workers [default: one a processor].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub workers: Option<u32>,
+
+    /// How workers are launched.
+    #[arg(long, value_enum, default_value_t = LaunchArg::Thread, value_name = "HOW", help_heading = "Workers")]
+    pub launch: LaunchArg,
+    /// Redis for the exchange of gradients: redis:// or rediss://[user:password@]host[:port][/db], redis-cluster:// for a cluster;
+    /// several, separated by commas, share the load [default: $GRISTMILL_REDIS].
+    #[arg(long, value_name = "URL", help_heading = "Workers")]
+    pub redis: Option<String>,
+    /// RabbitMQ for messages: amqp:// or amqps://user:password@host[:port]/vhost [default: $GRISTMILL_AMQP].
+    #[arg(long, value_name = "URL", help_heading = "Workers")]
+    pub amqp: Option<String>,
+    /// Exchange gradients through a folder or s3:// instead of Redis.
+    #[arg(long, value_name = "PLACE", conflicts_with = "redis", help_heading = "Workers")]
+    pub exchange: Option<String>,
+    /// How gradients are exchanged; the result does not depend on it [default: auto].
+    #[arg(long, value_enum, value_name = "HOW", help_heading = "Workers")]
+    pub strategy: Option<StrategyArg>,
+    /// Steps between two checkpoints, from which a run goes on when something was lost [default: 100].
+    #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Workers")]
+    pub checkpoint_every: Option<u64>,
+    /// Replace a worker that was not heard of for this long [default: 60s].
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, help_heading = "Workers")]
+    pub worker_timeout: Option<Duration>,
+    /// Kill a worker after this long, and launch it again, as a function would be.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, help_heading = "Workers")]
+    pub time_limit: Option<Duration>,
+    /// Kill a worker that has used more memory than this, as a function would be; for example 512MiB.
+    #[arg(long, value_name = "SIZE", help_heading = "Workers")]
+    pub memory_limit: Option<ByteSize>,
+    /// Go on with a run that was stopped or has died: its folder. The manifest and the settings are those it was begun with.
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["manifest", "out", "replace", "dry_run", "step_batches", "reduce", "learning_rate", "factors", "biases", "momentum", "beta1", "beta2", "lr_decay", "no_intercept", "max_time", "target_loss", "target_holdout_loss", "patience", "exchange", "strategy", "checkpoint_every", "worker_timeout"], help_heading = "Workers")]
+    pub resume: Option<String>,
 
     /// Mini-batches of a step [default: the number of workers].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536), help_heading = "Model")]
@@ -250,6 +335,26 @@ pub struct TrainArgs {
     /// End once the held-out loss has not improved for this many epochs [default: 3 when rows are held out].
     #[arg(long, value_name = "EPOCHS", value_parser = clap::value_parser!(u64).range(1..), help_heading = "End")]
     pub patience: Option<u64>,
+}
+
+/// How workers are launched.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LaunchArg {
+    /// As threads of this process; no server is needed.
+    Thread,
+    /// As processes on this machine, which meet through Redis (or object storage) and RabbitMQ.
+    Process,
+}
+
+/// How gradients are exchanged.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StrategyArg {
+    /// The one that moves fewer bytes, by measurement.
+    Auto,
+    /// Every worker reads the gradients of all others.
+    AllToAll,
+    /// Every worker reduces some slices of the parameters, and reads the other slices reduced.
+    ReduceScatter,
 }
 
 /// How the gradients of a step's mini-batches make one.

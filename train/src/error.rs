@@ -2,7 +2,10 @@
 
 use schemas::exit::{ErrorKind, Explain};
 
+use crate::control::ControlError;
+use crate::exchange::ExchangeError;
 use crate::model::Metric;
+use crate::service::ServiceError;
 
 /// A failure of `train`.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +42,14 @@ pub enum Error {
         problem: String,
         /// The remedy.
         fix: String,
+    },
+    /// A run's ledger that does not show what it must.
+    #[error("{place}: {problem}")]
+    Ledger {
+        /// The file.
+        place: String,
+        /// What it shows instead.
+        problem: String,
     },
     /// A file of titles that is none.
     #[error("{place}:{line}: {problem}")]
@@ -99,6 +110,28 @@ pub enum Error {
         /// For how long.
         seconds: u64,
     },
+    /// A supervisor that fell silent.
+    #[error("worker {worker} has not heard from the supervisor for {seconds} seconds")]
+    Unheard {
+        /// The worker.
+        worker: u32,
+        /// For how long.
+        seconds: u64,
+    },
+    /// What the workers exchange was lost again and again.
+    #[error("the gradients of step {step} were lost {times} times before a checkpoint could be made")]
+    Forgotten {
+        /// The step, from 0.
+        step: u64,
+        /// How often.
+        times: u32,
+    },
+    /// The exchange of gradients.
+    #[error(transparent)]
+    Exchange(#[from] ExchangeError),
+    /// The control plane.
+    #[error(transparent)]
+    Control(#[from] ControlError),
     /// Storage that does not answer.
     #[error("a mini-batch could not be read within {seconds} seconds")]
     Slow {
@@ -116,6 +149,39 @@ pub enum Error {
     /// A signal.
     #[error(transparent)]
     Stopped(#[from] reporting::interrupt::Stopped),
+    /// A process of the run that has failed.
+    #[error("{part} has failed: {}", last_line(words))]
+    Process {
+        /// Which.
+        part: String,
+        /// Its exit code.
+        code: i32,
+        /// The end of what it said.
+        words: String,
+    },
+    /// A process of the run that dies again and again.
+    #[error("{part} died, the {deaths}th death since the run last got on: {why}")]
+    Dying {
+        /// Which.
+        part: String,
+        /// Why it died the last time.
+        why: String,
+        /// How often processes have died.
+        deaths: u32,
+    },
+    /// A run that was stopped by a signal and has saved its model.
+    #[error("{stopped} after {steps} steps")]
+    Paused {
+        /// The signal.
+        stopped: reporting::interrupt::Stopped,
+        /// Steps that are done.
+        steps: u64,
+        /// The run's place.
+        run: String,
+    },
+    /// A server that the run needs.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
     /// Something that cannot happen.
     #[error("{0}")]
     Internal(String),
@@ -139,11 +205,24 @@ impl Explain for Error {
                 ErrorKind::Usage
             }
             Self::File { source, .. } => raw::error::kind_of(source),
-            Self::Batch { .. } | Self::Titles { .. } => ErrorKind::Data,
+            Self::Batch { .. } | Self::Titles { .. } | Self::Ledger { .. } => ErrorKind::Data,
             Self::Diverged { .. } => ErrorKind::NotConverged,
             Self::Worker { kind, .. } => *kind,
-            Self::Lost { .. } | Self::Slow { .. } | Self::Memory { .. } => ErrorKind::Unavailable,
-            Self::Stopped(stopped) => stopped.kind(),
+            Self::Exchange(ExchangeError::Service(error))
+            | Self::Control(ControlError::Service(error))
+            | Self::Service(error) => error.kind,
+            Self::Exchange(_) | Self::Control(ControlError::NoMailbox { .. }) => ErrorKind::Internal,
+            Self::Unheard { .. }
+            | Self::Forgotten { .. }
+            | Self::Lost { .. }
+            | Self::Slow { .. }
+            | Self::Memory { .. } => ErrorKind::Unavailable,
+            Self::Process { code, .. } => ErrorKind::ALL
+                .into_iter()
+                .find(|kind| i32::from(kind.exit_code()) == *code)
+                .unwrap_or(ErrorKind::Internal),
+            Self::Dying { .. } => ErrorKind::Unavailable,
+            Self::Stopped(stopped) | Self::Paused { stopped, .. } => stopped.kind(),
             Self::Internal(_) => ErrorKind::Internal,
         }
     }
@@ -158,6 +237,7 @@ impl Explain for Error {
                     .to_owned(),
             ),
             Self::Raw(error) => error.fix(),
+            Self::Ledger { .. } => Some("train anew, with `--replace`; and please report it, if nobody has touched the run".to_owned()),
             Self::Titles { .. } => Some("give MovieLens' movies.csv: movieId,title,genres".to_owned()),
             Self::File { done: "read", .. } => Some("check the path, its owner and mode".to_owned()),
             Self::File { .. } => Some("check that the folder exists, its owner and mode, and its free space".to_owned()),
@@ -167,12 +247,32 @@ impl Explain for Error {
                 Some(format!("lower the learning rate, for example `--learning-rate {safer}`"))
             }
             Self::Worker { fix, .. } => fix.clone(),
-            Self::Lost { .. } | Self::Slow { .. } => Some("run the command again".to_owned()),
+            Self::Exchange(ExchangeError::Service(error)) | Self::Control(ControlError::Service(error)) | Self::Service(error) => error.fix(),
+            Self::Exchange(_) | Self::Control(ControlError::NoMailbox { .. }) => None,
+            Self::Forgotten { .. } => Some(
+                "see that Redis has memory for the gradients of the steps between two checkpoints, or make checkpoints more often with \
+                 `--checkpoint-every`"
+                    .to_owned(),
+            ),
+            Self::Unheard { .. } |            Self::Lost { .. } | Self::Slow { .. } => Some("run the command again".to_owned()),
             Self::Memory { .. } => {
                 Some("choose fewer `--factors` or `--hash-buckets`, or a machine with more memory".to_owned())
             }
+            Self::Process { words, .. } => {
+                words.lines().find_map(|line| line.split_once("fix: ")).map(|(_, fix)| fix.to_owned())
+            }
+            Self::Dying { .. } => Some(
+                "give it more `--memory-limit` or `--time-limit` if it passed these; see what else is on the machine".to_owned(),
+            ),
+            Self::Paused { run, .. } => Some(format!("go on with `train --resume {run}`")),
             Self::Stopped(stopped) => stopped.fix(),
             Self::Internal(_) => None,
         }
     }
+}
+
+/// What a process said last, without the words before it.
+fn last_line(words: &str) -> &str {
+    let error = words.lines().rev().find_map(|line| line.split_once("error: "));
+    error.map_or_else(|| words.lines().next_back().unwrap_or("it said nothing"), |(_, error)| error)
 }

@@ -9,9 +9,10 @@ pub mod pmf;
 use std::sync::{Arc, RwLock, TryLockError};
 
 use bytes::Bytes;
-use schemas::message::Scores;
+use schemas::records::Scores;
 use schemas::report::ClickQuality;
 use train_core::quality::{Quality, Tally};
+use train_core::wire::{Slice, WireError};
 
 /// A model that is being trained.
 pub trait Model: Sync {
@@ -38,6 +39,38 @@ pub trait Model: Sync {
     /// Reduces `gradients` (in the order of their slots) and applies them as step number `step`, together with the other
     /// workers that call this for the same step.
     fn apply(&self, step: u32, gradients: &[Arc<Self::Gradient>], share: Share, scratch: &mut Self::Scratch);
+
+    /// Appends to `out` what is in `slice` of `gradient`, as it travels. Equal gradients give equal bytes.
+    fn encode_gradient(&self, gradient: &Self::Gradient, slice: Slice, out: &mut Vec<u8>);
+
+    /// Decodes into `out`, whose buffers are used again, what [`Model::encode_gradient`] of an equal model made of `slice`.
+    ///
+    /// # Errors
+    /// When the bytes are anything else; `out` is then of no use.
+    fn decode_gradient(&self, bytes: &[u8], slice: Slice, out: &mut Self::Gradient) -> Result<(), WireError>;
+
+    /// Reduces what is in `slice` of `gradients` (in the order of their slots, whole or just that slice of each) into `out`, as
+    /// [`Model::apply`] does: a step of the reduced slices gives the same bits as one of the gradients.
+    fn reduce(
+        &self,
+        gradients: &[Arc<Self::Gradient>],
+        slice: Slice,
+        scratch: &mut Self::Scratch,
+        out: &mut Self::Gradient,
+    );
+
+    /// Applies what [`Model::reduce`] made of all slices, in their order, as step number `step`, together with the other workers
+    /// that call this for the same step.
+    fn apply_reduced(&self, step: u32, slices: &[Arc<Self::Gradient>], share: Share, scratch: &mut Self::Scratch);
+
+    /// All that it takes to go on after `steps` steps with the same bits.
+    fn state(&self, steps: u32) -> Vec<u8>;
+
+    /// Goes back, or forward, to a [`Model::state`] of an equal model and gives the steps it is after.
+    ///
+    /// # Errors
+    /// When the bytes are anything else; the model is then as it was.
+    fn restore(&self, bytes: &[u8]) -> Result<u32, WireError>;
 
     /// Loss on held-out rows after `steps` steps.
     fn measure(&self, steps: u32, batch: &Self::Batch, scratch: &mut Self::Scratch) -> Loss;

@@ -1,6 +1,7 @@
 //! What a run leaves behind: the model, how rows are prepared for it, its history and timings, and the report that is written
 //! last.
 
+pub mod ledger;
 pub mod logistic;
 pub mod pmf;
 
@@ -21,12 +22,12 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError};
 use schemas::dataset::{Digest, Object};
 use schemas::preparation::{self, PREPARATION_KEY, Preparation};
+use schemas::records::Finished;
 use schemas::report::{RUN_FORMAT, RUN_VERSION, Reduce, StopReason, TrainReport, Trained};
 
 use crate::error::Error;
-use crate::plan::{Plan, Task};
-use crate::protocol::supervisor::Finished;
-use crate::supervisor::Records;
+use crate::plan::{Launch, Plan, Task};
+use crate::records::Records;
 
 /// The model, for programs.
 pub const MODEL: &str = "model.safetensors";
@@ -71,7 +72,10 @@ pub fn existing(plan: &Plan) -> Result<Option<TrainReport>, Error> {
     let report: Option<TrainReport> = serde_json::from_slice(&bytes).ok();
     if let Some(mut report) = report.filter(|r| r.format == RUN_FORMAT && r.identity == plan.identity)
         && plan.out.get(MODEL).is_ok_and(|model| digest(&model) == report.model_digest)
-        && [HISTORY, TIMINGS, PREPARATION_KEY].iter().chain(tables).all(|key| matches!(plan.out.size(key), Ok(Some(_))))
+        && [HISTORY, TIMINGS, ledger::LEDGER, PREPARATION_KEY]
+            .iter()
+            .chain(tables)
+            .all(|key| matches!(plan.out.size(key), Ok(Some(_))))
     {
         report.unchanged = true;
         report.output = plan.out.to_string();
@@ -100,13 +104,22 @@ impl Tables {
 /// # Errors
 /// When a table is missing or wrong, or the place cannot be written to.
 pub fn prepare(plan: &Plan) -> Result<Tables, Error> {
+    let tables = tables(plan)?;
+    plan.out.put(PROBE, Vec::new())?;
+    plan.out.delete(PROBE)?;
+    Ok(tables)
+}
+
+/// The tables that belong to the model.
+///
+/// # Errors
+/// When a table is missing or wrong.
+pub fn tables(plan: &Plan) -> Result<Tables, Error> {
     let shards = &plan.shards;
     let mut tables = Vec::new();
     for (name, object) in shards.manifest.layout.tables() {
         tables.push((name, object.clone(), load::object(&shards.place, object, &shards.name)?));
     }
-    plan.out.put(PROBE, Vec::new())?;
-    plan.out.delete(PROBE)?;
     Ok(Tables(tables))
 }
 
@@ -132,6 +145,11 @@ pub fn announce(plan: &Plan, console: &Console) {
         if plan.workers == 1 { "" } else { "s" },
         if step_batches == 1 { "" } else { "es" },
     ));
+    if let Launch::Processes(processes) = &plan.launch
+        && let Ok(servers) = processes.servers.shown()
+    {
+        console.note(format!("workers are processes that meet in {servers}"));
+    }
 }
 
 /// How often a learning rate counts in a step, for people.
@@ -171,6 +189,8 @@ pub fn write(
     let (history, history_digest) = history(records);
     plan.out.put(HISTORY, history)?;
     plan.out.put(TIMINGS, timings(records))?;
+    let entries = ledger::entries(records, plan.task.common().seed, plan.schedule()?);
+    plan.out.put(ledger::LEDGER, ledger::encode(&entries)?)?;
     let report = report(plan, &finished, records, [model_digest, history_digest], start);
     plan.out.create(REPORT, json(&report)?)?;
     Ok(report)
@@ -336,12 +356,12 @@ fn history(records: &Records) -> (String, Digest) {
 
 fn timings(records: &Records) -> String {
     let mut csv = "worker,step,fetch_us,decode_us,batch_wait_us,compute_us,exchange_write_us,exchange_wait_us,\
-                   exchange_read_us,apply_us,decision_us\n"
+                   exchange_read_us,apply_us,decision_us,bytes_written,bytes_read\n"
         .to_owned();
     for (worker, t) in &records.timings {
         let _ = writeln!(
             csv,
-            "{worker},{},{},{},{},{},{},{},{},{},{}",
+            "{worker},{},{},{},{},{},{},{},{},{},{},{},{}",
             t.step,
             t.fetch_us,
             t.decode_us,
@@ -351,7 +371,9 @@ fn timings(records: &Records) -> String {
             t.exchange_wait_us,
             t.exchange_read_us,
             t.apply_us,
-            t.decision_us
+            t.decision_us,
+            t.bytes_written,
+            t.bytes_read
         );
     }
     csv

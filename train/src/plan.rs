@@ -1,5 +1,6 @@
 //! What was typed, resolved against the manifest into a plan that can be carried out.
 
+pub mod launch;
 pub mod logistic;
 pub mod pmf;
 pub mod scoring;
@@ -11,10 +12,16 @@ use manifests::load::{self, Shards};
 use manifests::place::Place;
 use schemas::dataset::{Digest, Layout};
 use schemas::report::{LogisticSettings, PmfSettings};
+use serde::{Deserialize, Serialize};
+use train_core::order::Schedule;
 
+use crate::WAIT_MAX;
 use crate::cli::{Cli, Command, TrainArgs};
 use crate::error::Error;
+use crate::job::{FORMAT, Job, Settings};
 use crate::model::Metric;
+use crate::protocol::course::Rules;
+pub use launch::Launch;
 
 /// What is to be done.
 #[derive(Clone, Debug)]
@@ -27,6 +34,12 @@ pub enum Work {
     Evaluate(scoring::Evaluate),
     /// `train recommend`
     Recommend(scoring::Recommend),
+    /// `train scale`
+    Scale(launch::Scale),
+    /// `train verify`
+    Verify(launch::Verify),
+    /// A part of a run.
+    Join(launch::Join),
 }
 
 impl Work {
@@ -39,6 +52,9 @@ impl Work {
             Some(Command::Predict(args)) => scoring::Predict::resolve(args).map(Self::Predict),
             Some(Command::Evaluate(args)) => scoring::Evaluate::resolve(args).map(Self::Evaluate),
             Some(Command::Recommend(args)) => scoring::Recommend::resolve(args).map(Self::Recommend),
+            Some(Command::Scale(args)) => launch::Scale::resolve(args).map(Self::Scale),
+            Some(Command::Verify(args)) => launch::Verify::resolve(args).map(Self::Verify),
+            Some(Command::Join(args)) => launch::Join::resolve(args).map(Self::Join),
             Some(Command::Completions { .. }) | None => {
                 Plan::resolve(&cli.train).map(|plan| Self::Train(Box::new(plan)))
             }
@@ -53,8 +69,10 @@ pub struct Plan {
     pub shards: Shards,
     /// What is trained.
     pub task: Task,
-    /// Worker threads.
+    /// Workers.
     pub workers: u32,
+    /// How they are launched.
+    pub launch: Launch,
     /// When to end.
     pub limits: Limits,
     /// Where the run goes.
@@ -140,7 +158,7 @@ impl Task {
 }
 
 /// When to end.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Limits {
     /// After this many epochs.
     pub max_epochs: u64,
@@ -160,6 +178,13 @@ impl Plan {
     /// # Errors
     /// When the manifest cannot be read or the settings do not fit it or each other.
     pub fn resolve(args: &TrainArgs) -> Result<Self, Error> {
+        if let Some(run) = &args.resume {
+            let out = Place::parse(run)?;
+            let job = Job::read(&out)?;
+            let launch = launch::resumed(args, &job)?;
+            return Self::of_job(&job, out, launch, args.workers);
+        }
+        let launch = launch::resolve(args)?;
         let shards = load::shards(args.manifest.as_deref().unwrap_or_default())?;
         if shards.manifest.rows == 0 {
             return Err(usage("the manifest has no training rows", "make one with `shard` from data that has some"));
@@ -182,12 +207,13 @@ impl Plan {
         };
         let warnings = check_limits(&limits, args, &shards, &task)?;
         let identity = identity(&shards.digest, &task, &limits);
-        let run = format!("{}-{}-{}", shards.manifest.name, task.short_name(), &identity.hex()[..8]);
+        let run = name(&shards, &task, &identity);
         let out = Place::parse(args.out.as_deref().unwrap_or(&format!("runs/{run}")))?;
         Ok(Self {
             shards,
             task,
             workers,
+            launch,
             limits,
             out,
             run,
@@ -197,6 +223,105 @@ impl Plan {
             warnings,
         })
     }
+
+    /// The plan of the run at `out` that `job` describes, with other workers perhaps.
+    ///
+    /// # Errors
+    /// When the manifest cannot be read or is not the job's.
+    pub fn of_job(job: &Job, out: Place, launch: Launch, workers: Option<u32>) -> Result<Self, Error> {
+        let shards = load::shards(&job.manifest)?;
+        let manifest = &shards.manifest;
+        let task = match (&job.settings, &manifest.layout) {
+            (Settings::Pmf(settings), Layout::Ratings(ratings)) => {
+                Some(Task::Pmf(pmf::Task::new(settings.clone(), &shards, ratings)))
+            }
+            (Settings::Logistic(settings), layout) => logistic::Task::new(settings.clone(), layout).map(Task::Logistic),
+            (Settings::Pmf(_), _) => None,
+        };
+        let task = task.filter(|task| identity(&shards.digest, task, &job.limits) == job.identity);
+        let task = task.ok_or_else(|| Error::Unfit {
+            place: shards.name.clone(),
+            problem: "it is not the manifest that the run was begun with".to_owned(),
+            fix: "begin the run anew, or bring the manifest back".to_owned(),
+        })?;
+        Ok(Self {
+            run: name(&shards, &task, &job.identity),
+            shards,
+            task,
+            workers: workers.unwrap_or(job.workers),
+            launch,
+            limits: job.limits.clone(),
+            out,
+            identity: job.identity.clone(),
+            replace: false,
+            dry_run: false,
+            warnings: Vec::new(),
+        })
+    }
+
+    /// This plan as processes are told of it, under the name `session`.
+    #[must_use]
+    pub fn job(&self, session: String, processes: &launch::Processes) -> Job {
+        Job {
+            format: (FORMAT.0.to_owned(), FORMAT.1),
+            session,
+            manifest: self.shards.name.clone(),
+            identity: self.identity.clone(),
+            settings: match &self.task {
+                Task::Pmf(task) => Settings::Pmf(task.settings.clone()),
+                Task::Logistic(task) => Settings::Logistic(task.settings.clone()),
+            },
+            limits: self.limits.clone(),
+            workers: self.workers,
+            strategy: processes.strategy,
+            exchange: match &processes.servers.exchange {
+                launch::ExchangeAt::Storage(place) => Some(place.clone()),
+                launch::ExchangeAt::Redis(_) => None,
+            },
+            checkpoint_every: processes.checkpoint_every,
+            worker_timeout: processes.worker_timeout,
+        }
+    }
+
+    /// Steps and epochs.
+    ///
+    /// # Errors
+    /// When there are more mini-batches than can be counted.
+    pub fn schedule(&self) -> Result<Schedule, Error> {
+        let n_batches = u32::try_from(self.shards.batches.len()).map_err(Error::internal)?;
+        Ok(Schedule::new(n_batches, self.task.common().step_batches))
+    }
+
+    /// What the run goes by.
+    ///
+    /// # Errors
+    /// When there are more mini-batches than can be counted.
+    pub fn rules(&self) -> Result<Rules, Error> {
+        Ok(Rules {
+            schedule: self.schedule()?,
+            n_holdout_batches: u32::try_from(self.shards.holdout_batches.len()).map_err(Error::internal)?,
+            metric: self.task.metric(),
+            holdout_base: self.task.base().1.unwrap_or(0.0),
+            max_epochs: self.limits.max_epochs,
+            max_time: self.limits.max_time,
+            target_loss: self.limits.target_loss,
+            target_holdout_loss: self.limits.target_holdout_loss,
+            patience: self.limits.patience,
+        })
+    }
+
+    /// How long a worker may be silent.
+    #[must_use]
+    pub fn silence_max(&self) -> Duration {
+        match &self.launch {
+            Launch::Threads => WAIT_MAX,
+            Launch::Processes(processes) => processes.worker_timeout,
+        }
+    }
+}
+
+fn name(shards: &Shards, task: &Task, identity: &Digest) -> String {
+    format!("{}-{}-{}", shards.manifest.name, task.short_name(), &identity.hex()[..8])
 }
 
 fn identity(manifest: &Digest, task: &Task, limits: &Limits) -> Digest {

@@ -2,160 +2,195 @@
 
 use std::time::{Duration, Instant};
 
-use reporting::interrupt::{self, Stopped};
-use reporting::{Console, Progress};
-use schemas::message::{Message, Party, StepTimings};
-use schemas::report::ClickQuality;
+use reporting::interrupt;
+use schemas::message::{Address, Message, Party};
+use schemas::records::{EvaluationRecord, Outcome};
 
-use crate::control::{ControlPlane, Mailbox};
+use crate::checkpoints::Writer;
+use crate::control::{ControlError, ControlPlane, Mailbox};
+use crate::display::Display;
 use crate::error::Error;
-use crate::model::Metric;
-use crate::output::logistic::figures;
-use crate::protocol::supervisor::{Command, EvaluationRecord, Event, Outcome, Rules, StepRecord, Supervisor};
-use crate::protocol::{Refusal, envelope};
+use crate::protocol::course::Rules;
+use crate::protocol::envelope;
+use crate::protocol::supervisor::{Checkpoint, Command, Event, Members, Supervisor};
+use crate::records::Records;
 
-/// What a run leaves on record.
-#[derive(Clone, Debug, Default)]
-pub struct Records {
-    /// One entry a step.
-    pub steps: Vec<StepRecord>,
-    /// One entry an evaluation.
-    pub evaluations: Vec<EvaluationRecord>,
-    /// One entry a worker and step.
-    pub timings: Vec<(u32, StepTimings)>,
-    /// Time from the first step to the last, evaluations excluded.
-    pub stepping: Duration,
+/// Which run is supervised, by which life of its supervisor.
+#[derive(Clone, Debug)]
+pub struct Post<'a> {
+    /// The run.
+    pub run: &'a str,
+    /// The supervisor's incarnation.
+    pub incarnation: u32,
+    /// When the run began, or when it would have begun had it not been interrupted.
+    pub start: Instant,
+}
+
+/// Who watches the run.
+pub enum Audience<'a> {
+    /// A person, at this process's console.
+    Person(Display<'a>),
+    /// The client, in another process.
+    Client(Address),
 }
 
 /// How often the supervisor looks for signals and silent workers.
 const POLL: Duration = Duration::from_millis(100);
 
-/// Supervises `run` until it is over. `start` is when the run began.
+/// How often those who watch hear of steps.
+const SHOW: Duration = Duration::from_millis(200);
+
+/// Supervises a run until it is over. It goes on from a checkpoint, whose steps are on record; further ones go to the writer.
 ///
 /// # Errors
-/// A signal; the workers are then told to abort.
+/// A signal; the workers are then told to stop. A failure of the control plane or of the storage of checkpoints.
 pub fn supervise(
-    run: &str,
+    post: &Post<'_>,
     rules: Rules,
+    members: Members,
+    (base, records, writer): (Checkpoint, Records, Option<Writer>),
     control: &dyn ControlPlane,
     mailbox: &mut dyn Mailbox,
-    start: Instant,
-    (console, progress): (&Console, &Progress),
+    audience: Audience<'_>,
 ) -> Result<(Outcome, Records), Error> {
-    let mut shell = Shell {
-        run,
-        metric: rules.metric,
-        holdout_base: rules.holdout_base,
-        protocol: Supervisor::new(run, rules),
-        control,
-        records: Records::default(),
-        start,
-        mark: Duration::ZERO,
-        console,
-        progress,
-    };
+    let now = post.start.elapsed();
+    let (protocol, commands) = Supervisor::new(post.run, post.incarnation, rules, members, base, now);
+    let rows = records.rows();
+    let mut shell =
+        Shell { post, protocol, control, records, writer, rows, mark: now, audience, shown: now, unshown: Vec::new() };
+    if let Some(outcome) = shell.carry_out_all(commands)? {
+        return Ok((outcome, shell.records));
+    }
     loop {
         if let Err(stopped) = interrupt::check() {
-            return Err(shell.stop(stopped));
+            shell.broadcast(Message::Dismiss)?;
+            return Err(stopped.into());
         }
-        let event = mailbox.receive(POLL).map_err(Error::internal)?.map_or(Event::Tick, Event::Received);
-        let now = start.elapsed();
-        match shell.protocol.handle(event, now) {
+        let event = mailbox.receive(POLL)?;
+        // Between two messages there is time to look at the clock as well, however many there are.
+        for event in event.map(Event::Received).into_iter().chain([Event::Tick]) {
             // A message that is not for this supervisor changes nothing.
-            Err(Refusal::Version { .. } | Refusal::Run { .. } | Refusal::Stale { .. } | Refusal::Unexpected { .. }) => {
-            }
-            Ok(commands) => {
-                for command in commands {
-                    if let Some(outcome) = shell.carry_out(command)? {
-                        return Ok((outcome, shell.records));
-                    }
-                }
+            let commands = shell.protocol.handle(event, post.start.elapsed()).unwrap_or_default();
+            if let Some(outcome) = shell.carry_out_all(commands)? {
+                return Ok((outcome, shell.records));
             }
         }
+        shell.show(false)?;
     }
 }
 
 struct Shell<'a> {
-    run: &'a str,
-    metric: Metric,
-    /// Held-out loss of always predicting the same.
-    holdout_base: f64,
+    post: &'a Post<'a>,
     protocol: Supervisor,
     control: &'a dyn ControlPlane,
     records: Records,
-    start: Instant,
+    writer: Option<Writer>,
+    /// Rows of all steps on record.
+    rows: u64,
     /// When the present step could begin.
     mark: Duration,
-    console: &'a Console,
-    progress: &'a Progress,
+    audience: Audience<'a>,
+    shown: Duration,
+    unshown: Vec<EvaluationRecord>,
 }
 
 impl Shell<'_> {
-    fn carry_out(&mut self, command: Command) -> Result<Option<Outcome>, Error> {
-        match command {
-            Command::Broadcast(message) => {
-                if self.records.steps.is_empty() {
-                    self.mark = self.start.elapsed();
-                }
-                self.broadcast(message)?;
+    fn carry_out_all(&mut self, commands: Vec<Command>) -> Result<Option<Outcome>, Error> {
+        for command in commands {
+            if let Some(outcome) = self.carry_out(command)? {
+                return Ok(Some(outcome));
             }
-            Command::Step(record) => {
-                self.records.stepping += record.time.saturating_sub(self.mark);
-                self.mark = record.time;
-                self.records.steps.push(record);
-                self.progress.add(record.rows);
-                if self.records.steps.len() % 64 == 1 {
-                    self.show();
-                }
-            }
-            Command::Evaluation(record) => {
-                self.mark = self.start.elapsed();
-                let text = format!(
-                    "epoch {}: held-out {} {:.4}{}{} after {:.1} s",
-                    record.epoch + 1,
-                    self.metric.name(),
-                    record.loss,
-                    record.clicks.map_or(String::new(), |quality| clicks_shown(quality, self.holdout_base)),
-                    if record.best { ", the best so far" } else { "" },
-                    self.mark.as_secs_f64(),
-                );
-                // A factorisation takes many short epochs, a logistic regression few long ones.
-                self.progress.aside(|| match self.metric {
-                    Metric::Rmse => self.console.detail(text),
-                    Metric::LogLoss => self.console.note(text),
-                });
-                self.records.evaluations.push(record);
-                self.show();
-            }
-            Command::Timings { worker, timings } => self.records.timings.push((worker, timings)),
-            Command::End(outcome) => return Ok(Some(outcome)),
         }
         Ok(None)
     }
 
-    fn show(&self) {
-        let Some(step) = self.records.steps.last() else { return };
-        let mut text = format!("epoch {}, {} {:.4}", step.epoch + 1, self.metric.name(), step.loss);
-        if let Some(evaluation) = self.records.evaluations.last() {
-            text.push_str(&format!(", held-out {:.4}", evaluation.loss));
+    fn carry_out(&mut self, command: Command) -> Result<Option<Outcome>, Error> {
+        match command {
+            Command::Broadcast(message) => self.broadcast(message)?,
+            Command::Send(to, message) => self.send(to, message)?,
+            Command::Tell(message) => {
+                if let Audience::Client(client) = self.audience {
+                    self.send(client, message)?;
+                }
+            }
+            Command::Started => self.mark = self.post.start.elapsed(),
+            Command::Step(record, counted) => {
+                self.records.stepping += record.time.saturating_sub(self.mark);
+                self.mark = record.time;
+                self.records.steps.push(record);
+                self.records.counted.extend(counted.into_iter().map(|counted| (record.step, counted)));
+                self.rows += record.rows;
+            }
+            Command::Evaluation(record) => {
+                self.mark = self.post.start.elapsed();
+                // All may have gone back to between the step and its evaluation.
+                self.records.evaluations.retain(|e| e.step < record.step);
+                self.records.evaluations.push(record);
+                self.unshown.push(record);
+            }
+            Command::Timings { worker, timings } => self.records.timings.push((worker, timings)),
+            Command::Commit(checkpoint) => {
+                if let Some(writer) = &mut self.writer {
+                    writer.commit(*checkpoint, &self.records)?;
+                }
+            }
+            Command::Rollback { steps } => {
+                self.mark = self.post.start.elapsed();
+                self.records.truncate(steps);
+                self.rows = self.records.rows();
+                if let Audience::Person(display) = &self.audience {
+                    display.note(&format!("gradients were lost: all workers go back to step {steps}"));
+                }
+            }
+            Command::End(outcome) => {
+                let over = matches!(outcome, Outcome::Finished(_) | Outcome::Stopped { .. });
+                if let Some(writer) = self.writer.as_mut().filter(|_| over) {
+                    writer.flush(&self.records)?;
+                }
+                self.show(true)?;
+                return Ok(Some(outcome));
+            }
         }
-        self.progress.message(&text);
+        Ok(None)
     }
 
-    fn stop(&self, stopped: Stopped) -> Error {
-        match self.broadcast(Message::Abort) {
-            Ok(()) => stopped.into(),
-            Err(error) => error,
+    /// Shows what has happened: evaluations at once, steps now and then, or when it is the last time.
+    fn show(&mut self, last: bool) -> Result<(), Error> {
+        let now = self.post.start.elapsed();
+        if self.shown + SHOW > now && self.unshown.is_empty() && !last {
+            return Ok(());
+        }
+        self.shown = now;
+        let step = self.records.steps.last().copied();
+        let evaluations = std::mem::take(&mut self.unshown);
+        match &mut self.audience {
+            Audience::Person(display) => {
+                evaluations.iter().for_each(|record| display.evaluation(record, now.as_secs_f64()));
+                if let Some(step) = step {
+                    display.step(&step, self.rows);
+                }
+                Ok(())
+            }
+            Audience::Client(client) => {
+                let client = *client;
+                self.send(client, Message::Shown { step, rows: self.rows, evaluations })
+            }
         }
     }
 
     fn broadcast(&self, message: Message) -> Result<(), Error> {
-        self.control.broadcast(&envelope(self.run, Party::Supervisor, 0, message)).map_err(Error::internal)
+        Ok(self.control.broadcast(&self.envelope(message))?)
     }
-}
 
-/// ` (always the share of clicks 0.5696), AUC 0.7812, normalised entropy 0.8431, calibration 1.002`, as far as known.
-fn clicks_shown(quality: ClickQuality, base: f64) -> String {
-    let figures: String = figures(quality).map(|figure| format!(", {figure}")).collect();
-    format!(" (always the share of clicks {base:.4}){figures}")
+    fn send(&self, to: Address, message: Message) -> Result<(), Error> {
+        match self.control.send(to, &self.envelope(message)) {
+            // A life that is over, or not begun. What is said is repeated to the next.
+            Err(ControlError::NoMailbox { .. }) => Ok(()),
+            sent => Ok(sent?),
+        }
+    }
+
+    fn envelope(&self, message: Message) -> schemas::message::Envelope {
+        envelope(self.post.run, Party::Supervisor.life(self.post.incarnation), message)
+    }
 }

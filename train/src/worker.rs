@@ -1,19 +1,28 @@
 //! The worker's shell: carries out what its side of the protocol commands, and measures where the time goes.
 
+mod saving;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use manifests::load::Shards;
 use schemas::exit::Explain;
-use schemas::message::{BatchLoss, Message, Party, StepTimings};
+use schemas::message::{Address, Envelope, Message, Party, Stored};
+use schemas::records::{BatchLoss, StepTimings};
 use train_core::order::{Schedule, epoch_order, worker_of_slot};
 
-use crate::control::{ControlPlane, Mailbox};
+use crate::WAIT_MAX;
+use crate::checkpoints::Checkpoints;
+use crate::control::{ControlError, ControlPlane, Mailbox};
 use crate::error::Error;
-use crate::exchange::UpdateExchange;
+use crate::exchange::{Collected, UpdateExchange};
 use crate::model::{Model, Share};
-use crate::protocol::envelope;
-use crate::protocol::worker::{Command, Event, Worker};
+use crate::plan::Plan;
+use crate::protocol::worker::{Collect, Command, Event, Worker};
+use crate::protocol::{REPEAT, envelope};
 use crate::reader::{BatchDecoder, ReadAhead, Set};
+use saving::Saving;
 
 /// What a worker needs to know of its run.
 #[derive(Clone, Debug)]
@@ -22,52 +31,92 @@ pub struct Job {
     pub run: String,
     /// This worker.
     pub worker: u32,
-    /// Workers of the run.
-    pub n_workers: u32,
+    /// Which life of it.
+    pub incarnation: u32,
+    /// The supervisor's life at its launch.
+    pub supervisor: u32,
     /// Steps and epochs.
     pub schedule: Schedule,
-    /// Training batches.
-    pub n_batches: u32,
     /// Held-out batches.
     pub n_holdout_batches: u32,
     /// Root seed of the order.
     pub seed: u64,
-    /// How long to wait for the other workers or the supervisor before giving up.
+    /// How many workers share the replica in this process's memory, and which of them this is.
+    pub share: Share,
+    /// How long to wait for storage or the supervisor before giving up.
     pub wait_max: Duration,
 }
 
 impl Job {
-    /// The slots of `step` that this worker computes.
-    fn slots(&self, step: u64) -> impl Iterator<Item = u32> + use<> {
-        let (worker, n_workers) = (self.worker, self.n_workers);
-        (0..self.schedule.n_slots(step)).filter(move |&slot| worker_of_slot(slot, n_workers) == worker)
+    /// The job of `worker` in the first life of the run `session`, as `plan` says.
+    #[must_use]
+    pub fn of(plan: &Plan, session: String, schedule: Schedule, worker: u32, share: Share) -> Self {
+        Self {
+            run: session,
+            worker,
+            incarnation: 0,
+            supervisor: 0,
+            schedule,
+            n_holdout_batches: plan.shards.holdout_batches.len() as u32,
+            seed: plan.task.common().seed,
+            share,
+            wait_max: WAIT_MAX,
+        }
     }
 
-    /// The training batches that this worker computes, in order, without end.
-    pub fn wanted(&self) -> impl Iterator<Item = u32> + Send + use<> {
+    /// Where messages for this worker go.
+    #[must_use]
+    pub const fn address(&self) -> Address {
+        Party::Worker(self.worker).life(self.incarnation)
+    }
+
+    /// The slots of `step` that this worker computes when `n_workers` share it.
+    fn slots(&self, step: u64, n_workers: u32) -> impl Iterator<Item = u32> + use<> {
+        self.share_of(self.schedule.n_slots(step), n_workers)
+    }
+
+    fn share_of(&self, n_slots: u32, n_workers: u32) -> impl Iterator<Item = u32> + use<> {
+        let worker = self.worker;
+        (0..n_slots).filter(move |&slot| worker_of_slot(slot, n_workers) == worker)
+    }
+
+    /// The training batches that this worker computes from `step` on, in order, without end.
+    pub fn wanted(&self, step: u64, n_workers: u32) -> impl Iterator<Item = u32> + Send + use<> {
         let job = self.clone();
         // A worker beyond the slots of the first step, the fullest, never computes: without this it would look for its next
         // batch for ever.
-        let epochs = if self.worker < self.schedule.n_slots(0) { 0..u64::MAX } else { 0..0 };
+        let idle = self.share_of(self.schedule.n_slots(0), n_workers).next().is_none();
+        let first = self.schedule.epoch(step);
+        let epochs = if idle { first..first } else { first..u64::MAX };
         epochs.flat_map(move |epoch| {
-            let order = epoch_order(job.seed, epoch, job.n_batches);
+            let order = epoch_order(job.seed, epoch, job.schedule.n_batches());
             let steps = job.schedule.steps_per_epoch();
             let job = job.clone();
-            (epoch * steps..(epoch + 1) * steps).flat_map(move |step| {
+            (step.max(epoch * steps)..(epoch + 1) * steps).flat_map(move |step| {
                 let positions = job.schedule.positions(step);
-                job.slots(step).map(|slot| order[positions.start + slot as usize]).collect::<Vec<_>>()
+                job.slots(step, n_workers).map(|slot| order[positions.start + slot as usize]).collect::<Vec<_>>()
             })
         })
     }
-
-    fn holdout_slots(&self) -> impl Iterator<Item = u32> + use<> {
-        let (worker, n_workers) = (self.worker, self.n_workers);
-        (0..self.n_holdout_batches).filter(move |&slot| worker_of_slot(slot, n_workers) == worker)
-    }
 }
 
-/// How often a worker that waits looks whether the run was aborted.
+/// Where models go that are to be kept.
+#[derive(Clone, Copy, Debug)]
+pub enum Keep<'a> {
+    /// Into this process's memory, by worker 0, which returns the result.
+    Memory,
+    /// Into storage.
+    Storage(&'a Checkpoints),
+}
+
+/// How often a worker that waits looks for messages.
 const POLL: Duration = Duration::from_millis(100);
+
+/// After this long, gradients of a step that is past are taken to be lost.
+const ABSENT: Duration = Duration::from_secs(3);
+
+/// Mini-batches that a worker's reader is ahead, at least.
+const READ_AHEAD: usize = 4;
 
 /// Held-out batches that a worker's reader is ahead.
 const HOLDOUT_AHEAD: usize = 2;
@@ -83,18 +132,31 @@ pub struct Shell<'a, M: Model> {
     exchange: &'a dyn UpdateExchange<M::Gradient>,
     control: &'a dyn ControlPlane,
     mailbox: Box<dyn Mailbox>,
-    batches: ReadAhead,
+    batches: Option<Reading>,
     decoder: BatchDecoder<'a, M>,
     scratch: M::Scratch,
     buffers: Vec<Arc<M::Gradient>>,
+    keep: Keep<'a>,
+    /// The model at its start, until there is a checkpoint to go back to.
+    start: Vec<u8>,
+    saving: Saving,
     kept: Option<M::Saved>,
     timings: StepTimings,
     step_over: Instant,
+    /// When the supervisor was last heard of.
+    heard: Instant,
     saved: Option<M::Saved>,
 }
 
+/// Batches that are read ahead: from which step on, shared by how many workers.
+struct Reading {
+    step: u64,
+    n_workers: u32,
+    batches: ReadAhead,
+}
+
 impl<'a, M: Model> Shell<'a, M> {
-    /// A worker with everything it needs.
+    /// A worker with everything it needs, whose model has seen no step.
     ///
     /// # Errors
     /// When its mailbox cannot be opened.
@@ -103,98 +165,156 @@ impl<'a, M: Model> Shell<'a, M> {
         model: &'a M,
         exchange: &'a dyn UpdateExchange<M::Gradient>,
         control: &'a dyn ControlPlane,
-        batches: ReadAhead,
-        decoder: BatchDecoder<'a, M>,
+        shards: Arc<Shards>,
+        keep: Keep<'a>,
     ) -> Result<Self, Error> {
-        let mailbox = control.open(Party::Worker(job.worker).life(0)).map_err(Error::internal)?;
+        let mailbox = control.open(job.address())?;
         Ok(Self {
-            protocol: Worker::new(&job.run),
+            protocol: Worker::new(&job.run, job.worker, job.supervisor, job.schedule, 0),
+            saving: Saving::new(job.worker, job.incarnation),
             job,
             model,
             exchange,
             control,
             mailbox,
-            batches,
-            decoder,
+            batches: None,
+            decoder: BatchDecoder::new(shards, model),
             scratch: M::Scratch::default(),
             buffers: Vec::new(),
+            start: if matches!(keep, Keep::Storage(_)) { model.state(0) } else { Vec::new() },
+            keep,
             kept: None,
             timings: StepTimings::default(),
             step_over: Instant::now(),
+            heard: Instant::now(),
             saved: None,
         })
     }
 
-    /// Works until the run ends. Worker 0 returns the model to save; a failure is told to the supervisor first.
+    /// Works until the run ends. Where models are kept in memory, worker 0 returns the one to save; a failure is told to the
+    /// supervisor first.
     ///
     /// # Errors
     /// Whatever kept this worker from going on.
     pub fn work(mut self) -> Result<Option<M::Saved>, Error> {
         let result = self.run();
-        if let Err(error) = &result {
+        // One that heard of nobody for long is launched again: that is not the end of a run which goes on after all.
+        if let Err(error) = &result
+            && !matches!(error, Error::Unheard { .. })
+        {
             let message = Message::Failed { kind: error.kind(), error: error.to_string(), fix: error.fix() };
-            self.send(message)?;
+            // The failure itself says more than that it could not be told.
+            let _ = self.send(Party::Supervisor.life(self.protocol.supervisor()), message);
         }
         result.map(|()| self.saved)
     }
 
     fn run(&mut self) -> Result<(), Error> {
-        let mut events = vec![Event::Launched];
-        while let Some(event) = events.pop() {
-            // A message that is refused is not for this worker and changes nothing.
-            let commands = self.protocol.handle(event).unwrap_or_default();
-            for command in commands {
-                events.extend(self.carry_out(command)?);
+        let mut events = VecDeque::from([Event::Launched]);
+        loop {
+            while let Some(event) = events.pop_front() {
+                events.extend(self.handle(event)?);
+                if let Some(stored) = self.saving.next_stored()? {
+                    events.push_back(Event::Stored(stored));
+                }
             }
-            if events.is_empty() && !self.protocol.ended() {
-                events.push(Event::Received(self.wait_for_message()?));
+            if self.protocol.ended() {
+                return Ok(());
             }
+            events.push_back(self.wait()?);
         }
-        Ok(())
+    }
+
+    /// Lets the protocol take `event` and carries out what it commands.
+    fn handle(&mut self, event: Event) -> Result<Vec<Event>, Error> {
+        // A message that is refused is not for this worker and changes nothing.
+        let commands = self.protocol.handle(event).unwrap_or_default();
+        let mut events = Vec::new();
+        for command in commands {
+            events.extend(self.carry_out(command)?);
+        }
+        Ok(events)
     }
 
     fn carry_out(&mut self, command: Command) -> Result<Option<Event>, Error> {
         Ok(match command {
-            Command::Send(message) => {
-                self.send(message)?;
+            Command::Send(to, message) => {
+                self.send(to, message)?;
                 None
             }
-            Command::Compute { step } => Some(Event::Computed { losses: self.compute(step)? }),
-            Command::Apply { step } => {
-                if !self.apply(step)? {
-                    return Ok(None);
-                }
-                Some(Event::Applied { timings: self.timings })
+            Command::Compute { step, n_workers } => Some(Event::Computed { losses: self.compute(step, n_workers)? }),
+            Command::Collect(collect) => self.collect(collect)?,
+            Command::Evaluate { n_workers } => Some(self.evaluate(n_workers)?),
+            Command::Load(stored) => {
+                self.load(stored.as_ref())?;
+                Some(Event::Loaded)
             }
-            Command::Evaluate { .. } => Some(self.evaluate()?),
-            Command::KeepModel => {
-                self.kept = (self.job.worker == 0).then(|| self.model.saved(self.steps()));
+            Command::Save { steps, keep } => {
+                self.save(steps, keep)?;
+                None
+            }
+            Command::Release { below } => {
+                if self.protocol.has_base() {
+                    self.start = Vec::new();
+                }
+                self.exchange.release(below)?;
                 None
             }
             Command::Finish { save_kept, .. } => {
-                if self.job.worker == 0 {
-                    let present = || self.model.saved(self.steps());
+                if matches!(self.keep, Keep::Memory) && self.job.worker == 0 {
+                    let present = || self.model.saved(self.protocol.steps() as u32);
                     self.saved = if save_kept { self.kept.take() } else { Some(present()) };
                 }
+                self.saving.finish()?;
                 None
             }
-            Command::Abort => None,
+            Command::Leave => {
+                self.saving.finish()?;
+                self.exchange.release(u64::MAX)?;
+                None
+            }
+            Command::Dismiss => {
+                self.exchange.release(u64::MAX)?;
+                None
+            }
         })
     }
 
-    /// Steps that the replica has seen: one more than the last that this worker applied.
-    fn steps(&self) -> u32 {
-        self.timings.step as u32 + 1
+    fn load(&mut self, stored: Option<&Stored>) -> Result<(), Error> {
+        let Keep::Storage(checkpoints) = self.keep else {
+            return Err(Error::Internal("there is no checkpoint to go back to".to_owned()));
+        };
+        let steps = match stored {
+            Some(stored) => self.model.restore(&checkpoints.state(stored)?),
+            None => self.model.restore(&self.start),
+        };
+        let (steps, expected) = (steps.map_err(Error::internal)?, stored.map_or(0, |stored| stored.steps));
+        if u64::from(steps) == expected {
+            return Ok(());
+        }
+        Err(Error::Internal(format!("the checkpoint of {expected} steps holds a model after {steps}")))
     }
 
-    fn compute(&mut self, step: u64) -> Result<Vec<BatchLoss>, Error> {
+    fn save(&mut self, steps: u64, keep: bool) -> Result<(), Error> {
+        match self.keep {
+            Keep::Memory if keep => self.kept = Some(self.model.saved(steps as u32)),
+            Keep::Memory => {}
+            Keep::Storage(checkpoints) => {
+                self.saving.start(checkpoints.clone(), steps, self.model.state(steps as u32))?;
+            }
+        }
+        // Keeping belongs to no step.
+        self.step_over = Instant::now();
+        Ok(())
+    }
+
+    fn compute(&mut self, step: u64, n_workers: u32) -> Result<Vec<BatchLoss>, Error> {
         let decision_us = micros(&mut self.step_over);
-        // The supervisor lets nobody begin this step before all have computed the last one, hence applied the one before it.
-        self.exchange.release(step.saturating_sub(1)).map_err(Error::internal)?;
         self.timings = StepTimings { step, decision_us, ..StepTimings::default() };
+        let reading = self.reading(step, n_workers)?;
         let mut losses = Vec::new();
-        for slot in self.job.slots(step) {
-            let fetched = self.batches.next(self.job.wait_max)?;
+        for slot in self.job.slots(step, n_workers) {
+            let fetched = reading.batches.next(self.job.wait_max)?;
             self.timings.fetch_us += fetched.fetch_us;
             self.timings.batch_wait_us += micros(&mut self.step_over);
             let batch = self.decoder.decode(fetched)?;
@@ -204,60 +324,84 @@ impl<'a, M: Model> Shell<'a, M> {
             let loss = self.model.gradient(step as u32, batch, &mut self.scratch, out);
             losses.push(BatchLoss { slot, loss_sum: loss.sum, rows: loss.rows });
             self.timings.compute_us += micros(&mut self.step_over);
-            self.exchange.publish(step, slot, Arc::clone(&buffer)).map_err(Error::internal)?;
+            self.exchange.publish(step, slot, Arc::clone(&buffer), self.protocol.reduces_in_slices(step))?;
             self.buffers.push(buffer);
             self.timings.exchange_write_us += micros(&mut self.step_over);
         }
+        self.batches = Some(Reading { step: step + 1, ..reading });
         Ok(losses)
     }
 
-    /// False when the run was aborted meanwhile.
-    fn apply(&mut self, step: u64) -> Result<bool, Error> {
-        let n_slots = self.job.schedule.n_slots(step);
-        if !self.wait_for_gradients(step, n_slots)? {
-            return Ok(false);
+    /// The batches from `step` on: those that are read ahead already, unless the run took another turn.
+    fn reading(&mut self, step: u64, n_workers: u32) -> Result<Reading, Error> {
+        if let Some(reading) = self.batches.take().filter(|r| (r.step, r.n_workers) == (step, n_workers)) {
+            return Ok(reading);
         }
-        self.timings.exchange_wait_us = micros(&mut self.step_over);
-        let gradients = self.exchange.read(step, n_slots).map_err(Error::internal)?;
-        self.timings.exchange_read_us = micros(&mut self.step_over);
-        let share = Share { worker: self.job.worker, n_workers: self.job.n_workers };
-        self.model.apply(step as u32, &gradients, share, &mut self.scratch);
-        drop(gradients);
-        self.timings.apply_us = micros(&mut self.step_over);
-        Ok(true)
+        let depth = READ_AHEAD.max(2 * self.job.slots(0, n_workers).count());
+        let wanted = self.job.wanted(step, n_workers);
+        let batches = ReadAhead::start(self.decoder.shards(), Set::Train, wanted, depth)?;
+        Ok(Reading { step, n_workers, batches })
     }
 
-    /// False when the run was aborted meanwhile.
-    fn wait_for_gradients(&mut self, step: u64, n_slots: u32) -> Result<bool, Error> {
-        let start = Instant::now();
-        loop {
-            let missing = self.exchange.missing(step, n_slots, POLL).map_err(Error::internal)?;
-            if missing.is_empty() {
-                return Ok(true);
+    /// Collects and applies a step. Nothing when the run was ended meanwhile.
+    fn collect(&mut self, collect: Collect) -> Result<Option<Event>, Error> {
+        let step = collect.step;
+        // Of a step that this worker has no batch of, or catches up with, it has only collected.
+        if collect.past || self.timings.step != step {
+            self.timings = StepTimings { step, ..StepTimings::default() };
+        }
+        let n_slots = self.job.schedule.n_slots(step);
+        let (began, mut repeated) = (Instant::now(), Instant::now());
+        let collected = loop {
+            match self.exchange.collect(collect, n_slots, POLL)? {
+                Collected::Missing(_) => {}
+                collected => break collected,
             }
             while let Some(message) = self.receive(Duration::ZERO)? {
-                // Only an abort is acted on before the step is applied; anything else is kept by the protocol or refused.
-                let _ = self.protocol.handle(Event::Received(message));
+                self.handle(Event::Received(message))?;
                 if self.protocol.ended() {
-                    return Ok(false);
+                    return Ok(None);
                 }
             }
-            if start.elapsed() > self.job.wait_max {
-                let mut workers: Vec<u32> =
-                    missing.iter().map(|&slot| worker_of_slot(slot, self.job.n_workers)).collect();
-                workers.sort_unstable();
-                workers.dedup();
-                return Err(Error::Lost { workers, seconds: self.job.wait_max.as_secs() });
+            self.report_stored()?;
+            if self.protocol.is_wanted_elsewhere() {
+                return Ok(Some(Event::Interrupted));
             }
+            if collect.past && began.elapsed() > ABSENT {
+                return Ok(Some(Event::Absent));
+            }
+            if repeated.elapsed() > REPEAT {
+                repeated = Instant::now();
+                self.exchange.publish_again()?;
+                self.handle(Event::Tick)?;
+            }
+            self.check_heard()?;
+        };
+        let spent = micros(&mut self.step_over);
+        let traffic = self.exchange.traffic();
+        // Between threads, reading costs nothing and all of it is waiting.
+        let waited = if traffic.read == 0 { spent } else { (traffic.waited.as_micros() as u64).min(spent) };
+        self.timings.exchange_wait_us = waited;
+        self.timings.exchange_read_us = spent - waited;
+        (self.timings.bytes_written, self.timings.bytes_read) = (traffic.written, traffic.read);
+        match &collected {
+            Collected::Slots(gradients) => self.model.apply(step as u32, gradients, self.job.share, &mut self.scratch),
+            Collected::Reduced(slices) => {
+                self.model.apply_reduced(step as u32, slices, self.job.share, &mut self.scratch);
+            }
+            Collected::Missing(_) => {}
         }
+        drop(collected);
+        self.timings.apply_us = micros(&mut self.step_over);
+        Ok(Some(Event::Applied { timings: self.timings, sizes: self.exchange.sizes() }))
     }
 
-    fn evaluate(&mut self) -> Result<Event, Error> {
-        let shards = self.decoder.shards();
+    fn evaluate(&mut self, n_workers: u32) -> Result<Event, Error> {
+        let slots: Vec<u32> = self.job.share_of(self.job.n_holdout_batches, n_workers).collect();
         let mut losses = Vec::new();
-        let steps = self.steps();
-        let batches = ReadAhead::start(shards, Set::Holdout, self.job.holdout_slots(), HOLDOUT_AHEAD)?;
-        for slot in self.job.holdout_slots() {
+        let steps = self.protocol.steps() as u32;
+        let batches = ReadAhead::start(self.decoder.shards(), Set::Holdout, slots.clone().into_iter(), HOLDOUT_AHEAD)?;
+        for slot in slots {
             let batch = self.decoder.decode(batches.next(self.job.wait_max)?)?;
             let loss = self.model.measure(steps, batch, &mut self.scratch);
             losses.push(BatchLoss { slot, loss_sum: loss.sum, rows: loss.rows });
@@ -267,29 +411,53 @@ impl<'a, M: Model> Shell<'a, M> {
         Ok(Event::Evaluated { losses, scores: self.model.scores(&mut self.scratch) })
     }
 
-    fn wait_for_message(&mut self) -> Result<schemas::message::Envelope, Error> {
-        let start = Instant::now();
+    /// Waits for what comes next.
+    fn wait(&mut self) -> Result<Event, Error> {
+        let began = Instant::now();
         loop {
             if let Some(message) = self.receive(POLL)? {
-                return Ok(message);
+                return Ok(Event::Received(message));
             }
-            if start.elapsed() > self.job.wait_max {
-                return Err(Error::Internal(format!(
-                    "worker {} has not heard from the supervisor for {} seconds",
-                    self.job.worker,
-                    self.job.wait_max.as_secs()
-                )));
+            if let Some(stored) = self.saving.next_stored()? {
+                return Ok(Event::Stored(stored));
             }
+            if began.elapsed() > REPEAT {
+                // Somebody may be waiting for what was lost.
+                self.exchange.publish_again()?;
+                return Ok(Event::Tick);
+            }
+            self.check_heard()?;
         }
     }
 
-    fn receive(&mut self, wait: Duration) -> Result<Option<schemas::message::Envelope>, Error> {
-        self.mailbox.receive(wait).map_err(Error::internal)
+    fn report_stored(&mut self) -> Result<(), Error> {
+        if let Some(stored) = self.saving.next_stored()? {
+            self.handle(Event::Stored(stored))?;
+        }
+        Ok(())
     }
 
-    fn send(&self, message: Message) -> Result<(), Error> {
-        let message = envelope(&self.job.run, Party::Worker(self.job.worker), 0, message);
-        self.control.send(Party::Supervisor.life(0), &message).map_err(Error::internal)
+    fn check_heard(&self) -> Result<(), Error> {
+        if self.heard.elapsed() <= self.job.wait_max {
+            return Ok(());
+        }
+        Err(Error::Unheard { worker: self.job.worker, seconds: self.job.wait_max.as_secs() })
+    }
+
+    fn receive(&mut self, wait: Duration) -> Result<Option<Envelope>, Error> {
+        let message = self.mailbox.receive(wait)?;
+        if message.as_ref().is_some_and(|m| m.run == self.job.run && m.sender.party == Party::Supervisor) {
+            self.heard = Instant::now();
+        }
+        Ok(message)
+    }
+
+    fn send(&self, to: Address, message: Message) -> Result<(), Error> {
+        match self.control.send(to, &envelope(&self.job.run, self.job.address(), message)) {
+            // A supervisor that is being replaced. What is said is repeated to the next.
+            Err(ControlError::NoMailbox { .. }) => Ok(()),
+            sent => Ok(sent?),
+        }
     }
 }
 

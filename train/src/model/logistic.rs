@@ -5,15 +5,17 @@ use std::sync::{Arc, RwLock};
 use bytes::Bytes;
 use manifests::clicks::{self, BucketColumn, CodedRows, Form};
 use schemas::clicks::N_CATEGORICAL;
-use schemas::message::Scores;
+use schemas::records::Scores;
 use schemas::report::{LogisticSettings, LrDecay, Reduce};
 use train_core::lanes::Simd;
-use train_core::logistic::adam::{self, Adam, Part, apply};
+use train_core::logistic::adam::{self, Adam, Part, apply, apply_reduced, reduce};
 use train_core::logistic::gradient::{self, Gradient, gradient, loss, outputs, probabilities};
 use train_core::logistic::weights::{BLOCK, Block, Effects, Weights, floats, start};
 use train_core::logistic::{Buckets, Clicks, Space};
 use train_core::order::Schedule;
 use train_core::quality::Tally;
+use train_core::wire::logistic::{decode, encode, read_state, write_state};
+use train_core::wire::{Slice, WireError};
 
 use super::{LOCK, Loss, Model, Share, take_turns};
 
@@ -82,6 +84,21 @@ impl<'m> Replica<'m> {
         read(Effects::new(&effects))
     }
 
+    /// The gradients of a step with their weights.
+    fn parts<'g>(&self, gradients: &'g [Arc<Gradient>]) -> Vec<Part<'g>> {
+        let rows: u64 = gradients.iter().map(|g| u64::from(g.rows)).sum();
+        let weight = |g: &Gradient| match self.settings.reduce {
+            Reduce::Mean => 1.0 / rows as f32,
+            Reduce::Sum => 1.0 / g.rows as f32,
+        };
+        gradients.iter().map(|g| Part { weight: weight(g), gradient: g }).collect()
+    }
+
+    fn adam(&self, step: u32) -> Adam {
+        let LogisticSettings { beta1, beta2, l2, .. } = self.settings;
+        Adam { learning_rate: self.learning_rate(step), beta1, beta2, l2 }
+    }
+
     fn learning_rate(&self, step: u32) -> f64 {
         let epoch = self.schedule.epoch(step.into()) + 1;
         match self.settings.lr_decay {
@@ -113,20 +130,49 @@ impl Model for Replica<'_> {
     }
 
     fn apply(&self, step: u32, gradients: &[Arc<Gradient>], share: Share, scratch: &mut Scratch) {
-        let rows: u64 = gradients.iter().map(|g| u64::from(g.rows)).sum();
-        let weight = |g: &Gradient| match self.settings.reduce {
-            Reduce::Mean => 1.0 / rows as f32,
-            Reduce::Sum => 1.0 / g.rows as f32,
-        };
-        let parts: Vec<Part<'_>> = gradients.iter().map(|g| Part { weight: weight(g), gradient: g }).collect();
-        let LogisticSettings { beta1, beta2, l2, .. } = self.settings;
-        let adam = Adam { learning_rate: self.learning_rate(step), beta1, beta2, l2 };
+        let (parts, adam) = (self.parts(gradients), self.adam(step));
         let blocks: Vec<_> = self.blocks.iter().collect();
         take_turns(share, &blocks, |_, block| {
             if block.steps() == step {
                 apply(self.simd, &self.space, adam, step, &parts, block, &mut scratch.apply);
             }
         });
+    }
+
+    fn encode_gradient(&self, gradient: &Gradient, slice: Slice, out: &mut Vec<u8>) {
+        encode(&self.space, gradient, slice, out);
+    }
+
+    fn decode_gradient(&self, bytes: &[u8], slice: Slice, out: &mut Gradient) -> Result<(), WireError> {
+        decode(&self.space, bytes, slice, out)
+    }
+
+    fn reduce(&self, gradients: &[Arc<Gradient>], slice: Slice, scratch: &mut Scratch, out: &mut Gradient) {
+        reduce(&self.parts(gradients), slice.of(self.space.n_parameters()), &mut scratch.apply, out);
+    }
+
+    fn apply_reduced(&self, step: u32, slices: &[Arc<Gradient>], share: Share, scratch: &mut Scratch) {
+        let (slices, adam): (Vec<&Gradient>, _) = (slices.iter().map(Arc::as_ref).collect(), self.adam(step));
+        let blocks: Vec<_> = self.blocks.iter().collect();
+        take_turns(share, &blocks, |_, block| {
+            if block.steps() == step {
+                apply_reduced(self.simd, &self.space, adam, step, &slices, block, &mut scratch.apply);
+            }
+        });
+    }
+
+    /// # Panics
+    /// When another thread has panicked over a block, or a block is not at that step.
+    fn state(&self, steps: u32) -> Vec<u8> {
+        let blocks: Vec<_> = self.blocks.iter().map(|b| b.read().expect(LOCK)).collect();
+        write_state(&self.space, steps, &blocks.iter().map(|b| &**b).collect::<Vec<_>>())
+    }
+
+    /// # Panics
+    /// When another thread has panicked over a block.
+    fn restore(&self, bytes: &[u8]) -> Result<u32, WireError> {
+        let mut blocks: Vec<_> = self.blocks.iter().map(|b| b.write().expect(LOCK)).collect();
+        read_state(&self.space, bytes, &mut blocks.iter_mut().map(|b| &mut **b).collect::<Vec<_>>())
     }
 
     fn measure(&self, steps: u32, batch: &CodedRows, scratch: &mut Scratch) -> Loss {

@@ -4,13 +4,15 @@ use std::sync::{Arc, RwLock};
 
 use bytes::Bytes;
 use manifests::ratings::{self, RatingRows};
-use schemas::message::Scores;
+use schemas::records::Scores;
 use schemas::report::{PmfSettings, Reduce};
 use train_core::lanes::Simd;
 use train_core::pmf::batch::{Arranger, RatingBatch};
 use train_core::pmf::factors::{Block, Line, Matrix, Rows, Shape, Side, start};
 use train_core::pmf::gradient::{self, Gradient, gradient, squared_error};
-use train_core::pmf::nesterov::{self, Motion, Part, apply};
+use train_core::pmf::nesterov::{self, Motion, Part, apply, reduce};
+use train_core::wire::pmf::{Size, decode, encode, read_state, write_state};
+use train_core::wire::{Slice, WireError};
 
 use super::{LOCK, Loss, Model, Share, take_turns};
 
@@ -83,6 +85,29 @@ impl<'m> Replica<'m> {
         }
     }
 
+    const fn size(&self) -> Size {
+        Size { shape: self.shape, n_users: self.size.0, n_items: self.size.1 }
+    }
+
+    /// The gradients of a step with their weights.
+    fn parts<'g>(&self, gradients: &'g [Arc<Gradient>]) -> [Vec<Part<'g>>; 2] {
+        let rows: u64 = gradients.iter().map(|g| u64::from(g.rows)).sum();
+        parts(gradients, |g| match self.reduce {
+            Reduce::Mean => 1.0 / rows as f32,
+            Reduce::Sum => 1.0 / g.rows as f32,
+        })
+    }
+
+    fn apply_parts(&self, step: u32, [users, items]: &[Vec<Part<'_>>; 2], share: Share, scratch: &mut Scratch) {
+        let blocks: Vec<_> = self.users.iter().chain(&self.items).collect();
+        take_turns(share, &blocks, |i, block| {
+            if block.steps() == step {
+                let parts = if i < self.users.len() { users } else { items };
+                apply(self.simd, self.shape, &self.motion, step, parts, block, &mut scratch.apply);
+            }
+        });
+    }
+
     /// Gives `read` the model as it is after `steps` steps.
     ///
     /// # Panics
@@ -101,6 +126,20 @@ impl<'m> Replica<'m> {
             steps,
         })
     }
+}
+
+/// Gradients in the order of their slots, for the users and for the items.
+fn parts<'g>(gradients: &'g [Arc<Gradient>], weight: impl Fn(&Gradient) -> f32) -> [Vec<Part<'g>>; 2] {
+    [Side::User, Side::Item].map(|side| {
+        let slots = (0..).zip(gradients);
+        slots
+            .map(|(slot, g)| Part {
+                slot,
+                weight: weight(g),
+                gradients: if side == Side::User { &g.users } else { &g.items },
+            })
+            .collect()
+    })
 }
 
 impl Model for Replica<'_> {
@@ -128,29 +167,42 @@ impl Model for Replica<'_> {
     }
 
     fn apply(&self, step: u32, gradients: &[Arc<Gradient>], share: Share, scratch: &mut Scratch) {
-        let rows: u64 = gradients.iter().map(|g| u64::from(g.rows)).sum();
-        let weight = |g: &Gradient| match self.reduce {
-            Reduce::Mean => 1.0 / rows as f32,
-            Reduce::Sum => 1.0 / g.rows as f32,
-        };
-        let parts = |side: Side| -> Vec<Part<'_>> {
-            let slots = (0..).zip(gradients);
-            slots
-                .map(|(slot, g)| Part {
-                    slot,
-                    weight: weight(g),
-                    gradients: if side == Side::User { &g.users } else { &g.items },
-                })
-                .collect()
-        };
-        let (user_parts, item_parts) = (parts(Side::User), parts(Side::Item));
-        let blocks: Vec<_> = self.users.iter().chain(&self.items).collect();
-        take_turns(share, &blocks, |i, block| {
-            if block.steps() == step {
-                let parts = if i < self.users.len() { &user_parts } else { &item_parts };
-                apply(self.simd, self.shape, &self.motion, step, parts, block, &mut scratch.apply);
-            }
-        });
+        self.apply_parts(step, &self.parts(gradients), share, scratch);
+    }
+
+    fn encode_gradient(&self, gradient: &Gradient, slice: Slice, out: &mut Vec<u8>) {
+        encode(self.size(), gradient, slice, out);
+    }
+
+    fn decode_gradient(&self, bytes: &[u8], slice: Slice, out: &mut Gradient) -> Result<(), WireError> {
+        decode(self.size(), bytes, slice, out)
+    }
+
+    fn reduce(&self, gradients: &[Arc<Gradient>], slice: Slice, scratch: &mut Scratch, out: &mut Gradient) {
+        let [users, items] = self.parts(gradients);
+        let size = self.size();
+        reduce(self.simd, self.shape, &users, size.users_in(slice), &mut scratch.apply, &mut out.users);
+        reduce(self.simd, self.shape, &items, size.items_in(slice), &mut scratch.apply, &mut out.items);
+        out.squared_error = gradients.iter().map(|g| g.squared_error).sum();
+        out.rows = gradients.iter().fold(0, |sum, g| sum.saturating_add(g.rows));
+    }
+
+    fn apply_reduced(&self, step: u32, slices: &[Arc<Gradient>], share: Share, scratch: &mut Scratch) {
+        self.apply_parts(step, &parts(slices, |_| 1.0), share, scratch);
+    }
+
+    /// # Panics
+    /// When another thread has panicked over a block, or a block is not at that step.
+    fn state(&self, steps: u32) -> Vec<u8> {
+        let blocks: Vec<_> = self.users.iter().chain(&self.items).map(|b| b.read().expect(LOCK)).collect();
+        write_state(self.size(), steps, &blocks.iter().map(|b| &**b).collect::<Vec<_>>())
+    }
+
+    /// # Panics
+    /// When another thread has panicked over a block.
+    fn restore(&self, bytes: &[u8]) -> Result<u32, WireError> {
+        let mut blocks: Vec<_> = self.users.iter().chain(&self.items).map(|b| b.write().expect(LOCK)).collect();
+        read_state(self.size(), bytes, &mut blocks.iter_mut().map(|b| &mut **b).collect::<Vec<_>>())
     }
 
     fn measure(&self, steps: u32, batch: &RatingBatch, scratch: &mut Scratch) -> Loss {

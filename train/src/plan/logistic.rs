@@ -3,11 +3,17 @@
 use manifests::clicks::Form;
 use manifests::load::Shards;
 use schemas::clicks::Labels;
+use schemas::dataset::Layout;
 use schemas::report::{LogisticSettings, LrDecay, Reduce};
+use train_core::lanes::Simd;
+use train_core::logistic::Space;
+use train_core::order::Schedule;
 
 use super::{check_learning_rate, refuse, usage};
 use crate::cli::TrainArgs;
 use crate::error::Error;
+use crate::memory::Memory;
+use crate::model::logistic::Replica;
 
 /// What is trained, and how.
 #[derive(Clone, Debug)]
@@ -21,11 +27,32 @@ pub struct Task {
 }
 
 impl Task {
+    /// Training with `settings` on rows of `layout`, if these have labels.
+    #[must_use]
+    pub fn new(settings: LogisticSettings, layout: &Layout) -> Option<Self> {
+        let (form, labels) = (Form::of(layout)?, layout.labels()?);
+        Some(Self { form, labels, settings })
+    }
+
     /// Log loss of always predicting the training rows' share of clicks: on the held-out rows, or on the training rows when
     /// none are held out.
     #[must_use]
     pub fn base_log_loss(&self) -> f64 {
         self.labels.holdout_base_log_loss.unwrap_or(self.labels.train_base_log_loss)
+    }
+
+    /// Memory for the weights of `space`.
+    ///
+    /// # Errors
+    /// When the system does not give it.
+    pub fn memory(&self, space: &Space) -> Result<Memory, Error> {
+        Memory::new(Replica::floats(space) * size_of::<f32>())
+    }
+
+    /// The model at its start.
+    #[must_use]
+    pub fn replica<'m>(&self, space: Space, schedule: Schedule, memory: &'m mut Memory) -> Replica<'m> {
+        Replica::new(Simd::detect(), self.form, space, self.settings.clone(), schedule, memory.of())
     }
 }
 

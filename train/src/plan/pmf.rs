@@ -3,11 +3,14 @@
 use manifests::load::Shards;
 use schemas::dataset::{BaselineRmse, Ratings};
 use schemas::report::{PmfSettings, Reduce};
-use train_core::pmf::factors::FACTORS_MAX;
+use train_core::lanes::Simd;
+use train_core::pmf::factors::{FACTORS_MAX, Line};
 
 use super::{check_learning_rate, refuse, usage};
 use crate::cli::TrainArgs;
 use crate::error::Error;
+use crate::memory::Memory;
+use crate::model::pmf::Replica;
 
 /// What is trained, and how.
 #[derive(Clone, Debug)]
@@ -21,11 +24,36 @@ pub struct Task {
 }
 
 impl Task {
+    /// Training with `settings` on the ratings of `shards`.
+    #[must_use]
+    pub fn new(settings: PmfSettings, shards: &Shards, ratings: &Ratings) -> Self {
+        let safe_learning_rate = safe_rate_of(shards, settings.momentum);
+        Self { ratings: ratings.clone(), settings, safe_learning_rate }
+    }
+
     /// The baselines to hold the model against: on the held-out rows, or on the training rows when none are held out.
     #[must_use]
     pub fn baselines(&self) -> BaselineRmse {
         let baselines = self.ratings.baselines;
         baselines.holdout.unwrap_or(baselines.train)
+    }
+
+    /// Memory for the model.
+    ///
+    /// # Errors
+    /// When the system does not give it.
+    pub fn memory(&self) -> Result<Memory, Error> {
+        Memory::new(Replica::lines(&self.settings, self.size()) * size_of::<Line>())
+    }
+
+    /// The model at its start.
+    #[must_use]
+    pub fn replica<'m>(&self, memory: &'m mut Memory) -> Replica<'m> {
+        Replica::new(Simd::detect(), &self.settings, self.size(), memory.of())
+    }
+
+    const fn size(&self) -> (u32, u32) {
+        (self.ratings.n_users, self.ratings.n_items)
     }
 }
 
@@ -47,20 +75,23 @@ pub(super) fn resolve(args: &TrainArgs, step_batches: u32, shards: &Shards, rati
     ];
     refuse(&given, "ratings")?;
     let momentum = args.momentum.unwrap_or(0.8);
-    let batch_rows = shards.manifest.shuffle.batch_rows.min(shards.manifest.rows);
-    let safe_learning_rate = safe_learning_rate(shards.manifest.rows, batch_rows, momentum);
     let settings = PmfSettings {
         seed: args.seed,
         factors: args.factors.unwrap_or(20),
         biases: args.biases,
-        learning_rate: args.learning_rate.unwrap_or(safe_learning_rate),
+        learning_rate: args.learning_rate.unwrap_or_else(|| safe_rate_of(shards, momentum)),
         momentum,
         l2: args.l2,
         step_batches,
         reduce: args.reduce.map_or(Reduce::Sum, Reduce::from),
     };
     check(&settings)?;
-    Ok(Task { ratings: ratings.clone(), settings, safe_learning_rate })
+    Ok(Task::new(settings, shards, ratings))
+}
+
+fn safe_rate_of(shards: &Shards, momentum: f64) -> f64 {
+    let batch_rows = shards.manifest.shuffle.batch_rows.min(shards.manifest.rows);
+    safe_learning_rate(shards.manifest.rows, batch_rows, momentum)
 }
 
 /// The learning rate that is used when none is given: the thesis's, or less where that could diverge.

@@ -156,7 +156,7 @@ fn history_timings_and_report_are_complete() {
     assert!((report.trained.train_loss().unwrap() - expected).abs() < 1e-2 * expected, "{expected}: {report:?}");
 
     let header = "worker,step,fetch_us,decode_us,batch_wait_us,compute_us,exchange_write_us,exchange_wait_us,\
-                  exchange_read_us,apply_us,decision_us";
+                  exchange_read_us,apply_us,decision_us,bytes_written,bytes_read";
     let timings = sandbox.csv("out/timings.csv", header);
     let numbers: Vec<Vec<u64>> =
         timings.iter().map(|row| row.iter().map(|cell| cell.parse().unwrap()).collect()).collect();
@@ -164,7 +164,7 @@ fn history_timings_and_report_are_complete() {
     found.sort_unstable();
     let all: Vec<(u64, u64)> = (0..3).flat_map(|worker| (0..30).map(move |step| (worker, step))).collect();
     assert_eq!(found, all, "one line a worker and step");
-    assert!(numbers.iter().all(|row| row.len() == 11));
+    assert!(numbers.iter().all(|row| row.len() == 13));
     let spent = |column: usize| numbers.iter().map(|row| row[column]).sum::<u64>();
     for column in [2, 3, 5] {
         assert!(spent(column) > 0, "reading, decoding and computing take time");
@@ -237,7 +237,7 @@ fn a_run_that_was_to_be_replaced_stays_when_the_new_one_fails() {
     assert_eq!((again.unchanged, again.model_digest), (true, first.model_digest));
     let mut names: Vec<_> = std::fs::read_dir(sandbox.path("out")).unwrap().map(|e| e.unwrap().file_name()).collect();
     names.sort();
-    let files = "history.csv items.parquet model.safetensors preparation preparation.json report.json timings.csv users.parquet";
+    let files = "history.csv items.parquet ledger.parquet model.safetensors preparation preparation.json report.json timings.csv users.parquet";
     assert!(names.iter().map(|name| name.to_str().unwrap()).eq(files.split(' ')), "{names:?}");
 }
 

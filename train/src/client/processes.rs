@@ -1,0 +1,146 @@
+//! The launcher of processes on this machine, each with the limits that a function would have.
+
+use std::io::Read;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytesize::ByteSize;
+use manifests::place::Place;
+
+use super::{End, Role};
+use crate::error::Error;
+use crate::plan::launch::{AMQP, ExchangeAt, Processes, REDIS};
+
+/// Most of what a process says that is kept, in bytes: the end of it.
+const SAID_MAX: usize = 8 << 10;
+
+/// Launches processes of this program.
+#[derive(Debug)]
+pub(super) struct Launcher<'a> {
+    pub(super) processes: &'a Processes,
+    pub(super) out: &'a Place,
+    pub(super) session: &'a str,
+}
+
+impl Launcher<'_> {
+    /// Begins the life number `incarnation` of `role`.
+    ///
+    /// # Errors
+    /// When the system refuses a process.
+    pub(super) fn launch(&self, role: Role, incarnation: u32) -> Result<Life, Error> {
+        let program = std::env::current_exe().map_err(Error::internal)?;
+        let mut command = Command::new(program);
+        let out = self.out.local_path().map_or_else(|| self.out.to_string(), |path| path.display().to_string());
+        command.args(["join", &out, "--quiet", "--session", self.session, "--incarnation", &incarnation.to_string()]);
+        match role {
+            Role::Supervisor { workers } => command.args(["--workers", &workers.to_string()]),
+            Role::Worker { worker, supervisor } => {
+                command.args(["--worker", &worker.to_string(), "--supervisor", &supervisor.to_string()])
+            }
+        };
+        // The URLs may hold passwords, and what is on the command line everybody on the machine can read.
+        command.env(AMQP, &self.processes.servers.amqp);
+        if let ExchangeAt::Redis(urls) = &self.processes.servers.exchange {
+            command.env(REDIS, urls);
+        }
+        // A signal from the terminal is for the client, which then has the others end in order.
+        command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(|e| Error::Internal(format!("no process could be launched: {e}")))?;
+        let said = Arc::new(Mutex::new(Vec::new()));
+        if let Some(mut words) = child.stderr.take() {
+            let said = Arc::clone(&said);
+            let listen = move || {
+                let mut piece = [0; 1024];
+                while let Ok(n @ 1..) = words.read(&mut piece) {
+                    let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+                    said.extend_from_slice(&piece[..n]);
+                    let beyond = said.len().saturating_sub(SAID_MAX);
+                    said.drain(..beyond);
+                }
+            };
+            std::thread::Builder::new().name("listen".to_owned()).spawn(listen).map_err(Error::internal)?;
+        }
+        let limited = matches!(role, Role::Worker { .. });
+        Ok(Life {
+            incarnation,
+            child,
+            began: Instant::now(),
+            said,
+            time_limit: self.processes.time_limit.filter(|_| limited),
+            memory_limit: self.processes.memory_limit.filter(|_| limited),
+            killed: None,
+        })
+    }
+}
+
+/// One life of a supervisor or worker.
+#[derive(Debug)]
+pub(super) struct Life {
+    pub(super) incarnation: u32,
+    child: Child,
+    began: Instant,
+    /// The end of what it has said.
+    said: Arc<Mutex<Vec<u8>>>,
+    time_limit: Option<Duration>,
+    memory_limit: Option<u64>,
+    /// Why it was killed.
+    killed: Option<String>,
+}
+
+impl Life {
+    /// How it has ended, if it has. One that has passed a limit is killed.
+    pub(super) fn ended(&mut self) -> Option<End> {
+        if let Ok(Some(status)) = self.child.try_wait() {
+            let words = String::from_utf8_lossy(&self.said.lock().unwrap_or_else(PoisonError::into_inner)).into_owned();
+            return Some(match (status.code(), self.killed.take()) {
+                (Some(0), _) => End::Done,
+                (_, Some(why)) => End::Killed(why),
+                (Some(code), None) => End::Failed { code, words },
+                (None, None) => End::Killed(format!("it was ended by signal {}", status.signal().unwrap_or_default())),
+            });
+        }
+        if self.killed.is_none() {
+            if let Some(limit) = self.time_limit.filter(|limit| self.began.elapsed() > *limit) {
+                self.kill(&format!("it ran for longer than {}", humantime::format_duration(limit)));
+            } else if let Some(limit) = self.memory_limit.filter(|limit| self.peak_memory() > *limit) {
+                self.kill(&format!("it used more than {} of memory", ByteSize(limit)));
+            }
+        }
+        None
+    }
+
+    /// Ends it at once. What for is said when it has ended.
+    pub(super) fn kill(&mut self, why: &str) {
+        self.killed.get_or_insert_with(|| why.to_owned());
+        // One that has ended by itself meanwhile is fine.
+        let _ = self.child.kill();
+    }
+
+    /// Waits for its end until `deadline`, then kills it.
+    pub(super) fn end_by(&mut self, deadline: Instant) {
+        while Instant::now() < deadline {
+            if matches!(self.child.try_wait(), Ok(Some(_))) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.kill("the run is over");
+        let _ = self.child.wait();
+    }
+
+    /// Most memory that it has had in use, in bytes; 0 where the system does not say.
+    fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        peak.and_then(|peak| peak.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()).unwrap_or(0) * 1024
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
