@@ -1,5 +1,6 @@
 # make demo    build, then raw ratings to a trained recommender on this machine
 # make test    install what the tests need, run all of them
+# make test-faults     runs as processes, a hundred of them, with everything done to them: 10 minutes, and a table
 # make check   formatting and lints, then the tests
 # make test-examples   the recipes of manifests/examples, on small data
 # make test-airflow    the DAG of manifests/examples in a real Airflow that is installed for it (300 MB) and removed again
@@ -11,7 +12,7 @@ BIN := $(abspath $(TARGET))/release
 # Ratings of your own: a ratings.csv, ratings.dat or u.data, or a GroupLens zip. Without it some are generated.
 DATA ?=
 
-.PHONY: demo test test-examples test-airflow check build
+.PHONY: demo test test-examples test-airflow test-faults check build
 
 build:
 	cargo build --release --workspace --all-targets
@@ -38,6 +39,11 @@ test: build
 
 test-examples: build
 	manifests/examples/check.sh $(BIN)
+
+# SEEDS=1000 for more.
+test-faults: build
+	tests/services/install
+	GRISTMILL_FAULT_SEEDS=$(or $(SEEDS),100) cargo test --release --workspace --test processes whatever_happens -- --nocapture --test-threads 2
 
 test-airflow: build
 	manifests/examples/airflow/test.sh $(BIN)
