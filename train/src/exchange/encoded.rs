@@ -76,6 +76,15 @@ struct SliceParts<G> {
     reduced: Option<Arc<G>>,
 }
 
+impl<M: Model> State<M> {
+    /// Keeps gradients that were read or reduced, for their buffers. Those of own slots are the worker's to use again, which it can only
+    /// when nobody else holds them.
+    fn set_aside(&mut self, gradients: impl IntoIterator<Item = Arc<M::Gradient>>) {
+        let is_own = |gradient: &Arc<_>| self.own.iter().any(|(_, _, own)| Arc::ptr_eq(own, gradient));
+        self.spare.extend(gradients.into_iter().filter(|gradient| !is_own(gradient)));
+    }
+}
+
 impl<'a, M: Model> EncodedExchange<'a, M> {
     /// The end of `worker`. Gradients are cut into `n_slices` where they are cut.
     #[must_use]
@@ -112,9 +121,6 @@ impl<'a, M: Model> EncodedExchange<'a, M> {
     fn present(&self, state: &mut State<M>, collect: Collect, n_slots: u32) {
         if state.present.as_ref().is_some_and(|p| p.collect == collect) {
             return;
-        }
-        if let Some(old) = state.present.take() {
-            recycle(&mut state.spare, old.parts);
         }
         let own: Vec<_> = (0..n_slots)
             .map(|slot| {
@@ -249,18 +255,18 @@ impl<'a, M: Model> EncodedExchange<'a, M> {
                     self.model.encode_gradient(&reduced, Slice::WHOLE, &mut bytes);
                     state.sizes = Some(Sizes { slot: state.slot_bytes, reduced: bytes.len() as u64 });
                 }
-                state.spare.extend(gradients.iter().cloned());
+                state.set_aside(gradients.iter().cloned());
                 Collected::Slots(gradients)
             }
             Parts::Slices(slices) => {
                 let reduced: Vec<_> = slices
                     .into_iter()
                     .filter_map(|parts| {
-                        state.spare.extend(parts.slots.into_iter().flatten());
+                        state.set_aside(parts.slots.into_iter().flatten());
                         parts.reduced
                     })
                     .collect();
-                state.spare.extend(reduced.iter().cloned());
+                state.set_aside(reduced.iter().cloned());
                 Collected::Reduced(reduced)
             }
         }
@@ -361,14 +367,4 @@ fn missing<M: Model>(state: &State<M>) -> Vec<u32> {
 fn spare<G: Default>(spare: &mut Vec<Arc<G>>) -> Arc<G> {
     let free = spare.iter().position(|gradient| Arc::strong_count(gradient) == 1);
     free.map(|i| spare.swap_remove(i)).unwrap_or_default()
-}
-
-fn recycle<G>(spare: &mut Vec<Arc<G>>, parts: Parts<G>) {
-    match parts {
-        Parts::Slots(slots) => spare.extend(slots.into_iter().flatten()),
-        Parts::Slices(slices) => slices.into_iter().for_each(|parts| {
-            spare.extend(parts.slots.into_iter().flatten());
-            spare.extend(parts.reduced);
-        }),
-    }
 }
