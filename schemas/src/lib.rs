@@ -50,6 +50,8 @@ pub fn json_schemas() -> Vec<(&'static str, String)> {
         ("recommend-report.schema.json", pretty(schemars::schema_for!(report::RecommendReport))),
         ("scale-report.schema.json", pretty(schemars::schema_for!(report::ScaleReport))),
         ("run-verify-report.schema.json", pretty(schemars::schema_for!(report::RunVerifyReport))),
+        ("exchange-bench-report.schema.json", pretty(schemars::schema_for!(report::ExchangeBenchReport))),
+        ("compute-bench-report.schema.json", pretty(schemars::schema_for!(report::ComputeBenchReport))),
         ("dry-run-report.schema.json", pretty(schemars::schema_for!(report::DryRunReport))),
     ]
 }

@@ -1,6 +1,7 @@
 //! The one line of JSON that each tool prints last on standard output, and the `report.json` of a run. [`scoring`] has those of what
-//! is done with a trained model, [`dry_run`] that of a tool that only says what it would do.
+//! is done with a trained model, [`dry_run`] that of a tool that only says what it would do, [`benches`] those of measurements.
 
+pub mod benches;
 pub mod dry_run;
 mod running;
 pub mod scoring;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dataset::{BaselineRmse, Baselines, Digest, Holdout, RowCounts};
 
+pub use benches::{ComputeBenchReport, ComputeRates, ExchangeBenchReport, ExchangeRates, TransferRates};
 pub use dry_run::{DryRunReport, Verdict, WouldRead, WouldWrite};
 pub use running::{RunVerifyReport, ScaleReport};
 pub use scoring::{

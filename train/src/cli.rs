@@ -32,6 +32,17 @@ pub const RECOMMEND_EXAMPLES: [&str; 2] = [
     "train recommend --model runs/biased --user 7 --top 20 --titles movies.csv",
 ];
 
+/// Examples of `train bench exchange --help`.
+pub const BENCH_EXCHANGE_EXAMPLES: [&str; 2] = [
+    "train bench exchange --redis redis://localhost --csv figure-4.2.csv",
+    "train bench exchange --exchange exchange --workers 1,2 --sizes 10KB,1MB --seconds 0.5",
+];
+/// Examples of `train bench compute --help`.
+pub const BENCH_COMPUTE_EXAMPLES: [&str; 2] = [
+    "train bench compute --manifest ml20m.json",
+    "train bench compute --manifest criteo.json --workers 1,2 --seconds 1 --csv figure-4.1.csv",
+];
+
 fn after_help(examples: &[&str]) -> String {
     format!("Examples:\n  {}\n\n{EXIT_CODES_HELP}", examples.join("\n  "))
 }
@@ -76,6 +87,12 @@ pub enum Command {
     Scale(Scale),
     /// Prove that every mini-batch of a run counted exactly once in every epoch.
     Verify(Verify),
+    /// Measure what training is made of.
+    Bench {
+        /// What to measure.
+        #[command(subcommand)]
+        what: Bench,
+    },
     /// Take part in a run: what `--launch process` launches.
     #[command(hide = true)]
     Join(Join),
@@ -146,6 +163,64 @@ pub struct Evaluate {
     /// Threads; the result does not depend on it [default: one a processor].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub threads: Option<u32>,
+}
+
+/// What to measure.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Bench {
+    /// Measure how fast workers write objects to Redis or object storage, and read them, by workers and sizes.
+    ///
+    /// Workers are threads, each with a connection of its own. In a first phase all write, in a second each reads what another has
+    /// written. At any time there are at most 256 MB of objects, or one of each worker if these are more; they are removed at the end.
+    /// Readers take as much memory again.
+    #[command(after_long_help = after_help(&BENCH_EXCHANGE_EXAMPLES))]
+    Exchange(BenchExchange),
+    /// Measure how many updates workers make that exchange nothing, by workers.
+    ///
+    /// Workers are threads, each with a replica and a reader of its own: they read and decode mini-batches, compute gradients and
+    /// apply them, each to its own replica. The ideal is that so many workers make so many times the updates of the first number.
+    #[command(after_long_help = after_help(&BENCH_COMPUTE_EXAMPLES))]
+    Compute(BenchCompute),
+}
+
+/// Flags of `train bench exchange`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct BenchExchange {
+    /// Redis, as for `train --launch process`: one or several URLs [default: $GRISTMILL_REDIS].
+    #[arg(long, value_name = "URL")]
+    pub redis: Option<String>,
+    /// A folder or s3:// instead of Redis.
+    #[arg(long, value_name = "PLACE", conflicts_with = "redis")]
+    pub exchange: Option<String>,
+    /// Numbers of workers.
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1,5,10,25,50", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub workers: Vec<u32>,
+    /// Sizes of objects.
+    #[arg(long, value_name = "SIZE,...", value_delimiter = ',', default_value = "10KB,100KB,1MB,10MB,25MB")]
+    pub sizes: Vec<ByteSize>,
+    /// How long to write, and how long to read, for each number and size.
+    #[arg(long, value_name = "SECONDS", default_value_t = 2.0)]
+    pub seconds: f64,
+    /// Write the table to this file too.
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
+}
+
+/// Flags of `train bench compute`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct BenchCompute {
+    /// The manifest that `shard` wrote.
+    #[arg(long, value_name = "FILE")]
+    pub manifest: String,
+    /// Numbers of workers.
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1,2,4,8", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub workers: Vec<u32>,
+    /// How long to compute, for each number.
+    #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
+    pub seconds: f64,
+    /// Write the table to this file too.
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
 }
 
 /// Flags of `train scale`.

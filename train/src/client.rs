@@ -22,7 +22,7 @@ use crate::plan::Plan;
 use crate::plan::launch::Processes;
 use crate::protocol::{REPEAT, envelope};
 use crate::records::Records;
-use crate::servers::Connections;
+use crate::servers::{Connections, DEADLINE, FIRST_DEADLINE};
 use crate::threads::failure;
 use processes::{Launcher, Life};
 
@@ -65,9 +65,9 @@ const STOP_MAX: Duration = Duration::from_secs(60);
 pub fn train(plan: &Plan, processes: &Processes, watch: Watch<'_>) -> Result<(Finished, Records, Bytes), Error> {
     let checkpoints = Checkpoints::of(&plan.out)?;
     let session = session(&plan.run);
-    let connections = Connections::open(&processes.servers, &session)?;
-    // What is wrong with the place of the gradients is said once, here, and not by each worker.
-    drop(connections.store()?);
+    // What is wrong with the servers is said once, here, and not by each worker.
+    drop(Connections::open(&processes.servers, &session, FIRST_DEADLINE)?.store()?);
+    let connections = Connections::open(&processes.servers, &session, DEADLINE)?;
     if !processes.resume {
         checkpoints.clear()?;
     }
@@ -129,7 +129,7 @@ pub fn tidy(plan: &Plan) -> Result<(), Error> {
 }
 
 /// A name for one session of `run`, which no other has.
-fn session(run: &str) -> String {
+pub(crate) fn session(run: &str) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     let unique = digest(format!("{run} {now} {}", std::process::id()).as_bytes());
     format!("{run}.{}", &unique.hex()[..12])

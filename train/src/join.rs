@@ -16,7 +16,7 @@ use crate::output;
 use crate::plan::{Plan, Task, launch};
 use crate::protocol::envelope;
 use crate::protocol::supervisor::{Checkpoint, Members, Recovery};
-use crate::servers::Connections;
+use crate::servers::{Connections, DEADLINE};
 use crate::supervisor::{Audience, Post, supervise};
 use crate::worker::{self, Keep, Shell};
 
@@ -36,7 +36,7 @@ pub fn run(join: &launch::Join) -> Result<(), Error> {
     }
     let servers = launch::servers_of(&job)?;
     let plan = Plan::of_job(&job, out, launch::Launch::Threads, None)?;
-    let connections = Connections::open(&servers, &job.session)?;
+    let connections = Connections::open(&servers, &job.session, DEADLINE)?;
     let checkpoints = Checkpoints::of(&plan.out)?;
     let Some(worker) = join.worker else { return lead(join, &job, &plan, &connections, &checkpoints) };
     let tables = output::tables(&plan)?;

@@ -6,10 +6,12 @@
 //! * [`threads`] runs them as threads of this process; [`client`] launches them as processes, which [`job`] tells what to do.
 //! * [`exchange`] and [`control`] are the ports for gradients and for messages, with their implementations.
 //! * [`checkpoints`] and [`records`] are what a run goes on from, [`display`] what is seen of it meanwhile.
+//! * [`bench`] measures the exchange alone, and computing alone.
 //! * [`dry_run`] says what training would do.
 //! * [`reader`] reads mini-batches ahead of their use, [`output`] writes the run.
 //! * [`saved`] reads a run, [`predict`], [`evaluate`] and [`recommend`] use its model; [`stored`] reads what they are given.
 
+pub mod bench;
 pub mod checkpoints;
 pub mod cli;
 pub mod client;
@@ -45,7 +47,8 @@ use std::time::{Duration, Instant};
 use reporting::{Console, Progress};
 use schemas::records::Finished;
 use schemas::report::{
-    DryRunReport, EvaluateReport, PredictReport, RecommendReport, RunVerifyReport, ScaleReport, TrainReport,
+    ComputeBenchReport, DryRunReport, EvaluateReport, ExchangeBenchReport, PredictReport, RecommendReport,
+    RunVerifyReport, ScaleReport, TrainReport,
 };
 use serde::Serialize;
 
@@ -79,6 +82,10 @@ pub enum Report {
     Scaled(ScaleReport),
     /// A run's ledger was checked.
     Verified(Box<RunVerifyReport>),
+    /// The exchange of gradients was measured.
+    ExchangeMeasured(Box<ExchangeBenchReport>),
+    /// Computing was measured.
+    ComputeMeasured(Box<ComputeBenchReport>),
     /// What was asked for went to standard output itself, so there is no report on it.
     Streamed,
 }
@@ -97,6 +104,8 @@ pub fn carry_out(work: &Work, console: &Console) -> Result<Report, Error> {
         Work::Recommend(plan) => recommend::run(plan, console).map(Box::new).map(Report::Recommended),
         Work::Scale(scale) => scale::run(scale, console).map(Report::Scaled),
         Work::Verify(verify) => verify::run(verify, console).map(Box::new).map(Report::Verified),
+        Work::BenchExchange(plan) => bench::exchange::run(plan, console).map(Box::new).map(Report::ExchangeMeasured),
+        Work::BenchCompute(plan) => bench::compute::run(plan, console).map(Box::new).map(Report::ComputeMeasured),
         Work::Join(part) => join::run(part).map(|()| Report::Streamed),
     }
 }

@@ -1,5 +1,6 @@
 //! What was typed, resolved against the manifest into a plan that can be carried out.
 
+pub mod bench;
 pub mod launch;
 pub mod logistic;
 pub mod pmf;
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use train_core::order::Schedule;
 
 use crate::WAIT_MAX;
-use crate::cli::{Cli, Command, TrainArgs};
+use crate::cli::{Bench, Cli, Command, TrainArgs};
 use crate::error::Error;
 use crate::job::{FORMAT, Job, Settings};
 use crate::model::Metric;
@@ -38,6 +39,10 @@ pub enum Work {
     Scale(launch::Scale),
     /// `train verify`
     Verify(launch::Verify),
+    /// `train bench exchange`
+    BenchExchange(bench::Exchange),
+    /// `train bench compute`
+    BenchCompute(bench::Compute),
     /// A part of a run.
     Join(launch::Join),
 }
@@ -54,6 +59,12 @@ impl Work {
             Some(Command::Recommend(args)) => scoring::Recommend::resolve(args).map(Self::Recommend),
             Some(Command::Scale(args)) => launch::Scale::resolve(args).map(Self::Scale),
             Some(Command::Verify(args)) => launch::Verify::resolve(args).map(Self::Verify),
+            Some(Command::Bench { what: Bench::Exchange(args) }) => {
+                bench::Exchange::resolve(args).map(Self::BenchExchange)
+            }
+            Some(Command::Bench { what: Bench::Compute(args) }) => {
+                bench::Compute::resolve(args).map(Self::BenchCompute)
+            }
             Some(Command::Join(args)) => launch::Join::resolve(args).map(Self::Join),
             Some(Command::Completions { .. }) | None => {
                 Plan::resolve(&cli.train).map(|plan| Self::Train(Box::new(plan)))

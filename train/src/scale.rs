@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::job::Job;
 use crate::plan::launch::{ExchangeAt, Scale, Servers};
 use crate::protocol::envelope;
-use crate::servers::Connections;
+use crate::servers::{Connections, FIRST_DEADLINE};
 
 /// Tells the client of the run how many workers there should be.
 ///
@@ -22,7 +22,7 @@ pub fn run(scale: &Scale, console: &Console) -> Result<ScaleReport, Error> {
     let job = Job::read(&out)?;
     // Gradients are no matter of this command.
     let servers = Servers { amqp: scale.amqp.clone(), exchange: ExchangeAt::Storage(scale.run.clone()) };
-    let connections = Connections::open(&servers, &job.session)?;
+    let connections = Connections::open(&servers, &job.session, FIRST_DEADLINE)?;
     let client = Party::Client.life(0);
     let message = Message::Scale { n_workers: scale.workers };
     // Another life of the client's party, so that it is not taken for the client itself.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use manifests::place::Place;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 
 use crate::control::rabbitmq::RabbitControl;
 use crate::error::Error;
@@ -13,10 +13,24 @@ use crate::exchange::store::redis::RedisStore;
 use crate::plan::launch::{ExchangeAt, Servers};
 
 /// What a run leaves in Redis and RabbitMQ when it is killed is gone after this long.
-pub const EXPIRY: Duration = Duration::from_secs(600);
+const EXPIRY: Duration = Duration::from_secs(600);
 
-/// A call to a server that takes longer has failed.
-const DEADLINE: Duration = Duration::from_secs(30);
+/// A call to a server that takes longer has failed. It may be tried again meanwhile, as servers are restarted and networks recover.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Who has just typed where a server is learns sooner that it is not there.
+pub const FIRST_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Connects to where gradients go, which have names that begin with `prefix`.
+///
+/// # Errors
+/// When it cannot be reached or refuses.
+pub fn store(at: &ExchangeAt, handle: Handle, prefix: &str, deadline: Duration) -> Result<Box<dyn Store>, Error> {
+    Ok(match at {
+        ExchangeAt::Redis(_) => Box::new(RedisStore::connect(handle, &at.redis_urls()?, prefix, EXPIRY, deadline)?),
+        ExchangeAt::Storage(place) => Box::new(ObjectStorageStore::new(&Place::parse(place)?, prefix)?),
+    })
+}
 
 /// Connections to the servers of a run. The runtime that serves them goes last.
 pub struct Connections {
@@ -24,24 +38,25 @@ pub struct Connections {
     pub control: RabbitControl,
     servers: Servers,
     session: String,
+    deadline: Duration,
     runtime: Runtime,
 }
 
 impl Connections {
-    /// Connects to RabbitMQ for the run `session`.
+    /// Connects to RabbitMQ for the run `session`. Each call to a server takes `deadline` at most.
     ///
     /// # Errors
     /// When it cannot be reached or refuses.
-    pub fn open(servers: &Servers, session: &str) -> Result<Self, Error> {
+    pub fn open(servers: &Servers, session: &str, deadline: Duration) -> Result<Self, Error> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("servers")
             .enable_all()
             .build()
             .map_err(Error::internal)?;
-        let control =
-            RabbitControl::connect(runtime.handle().clone(), &servers.amqp_url()?, session, EXPIRY, DEADLINE)?;
-        Ok(Self { control, servers: servers.clone(), session: session.to_owned(), runtime })
+        let url = servers.amqp_url()?;
+        let control = RabbitControl::connect(runtime.handle().clone(), &url, session, EXPIRY, deadline)?;
+        Ok(Self { control, servers: servers.clone(), session: session.to_owned(), deadline, runtime })
     }
 
     /// Connects to where gradients go.
@@ -49,15 +64,7 @@ impl Connections {
     /// # Errors
     /// When it cannot be reached or refuses.
     pub fn store(&self) -> Result<Box<dyn Store>, Error> {
-        let prefix = self.prefix();
-        Ok(match &self.servers.exchange {
-            ExchangeAt::Redis(_) => {
-                let urls = self.servers.redis_urls()?;
-                let handle = self.runtime.handle().clone();
-                Box::new(RedisStore::connect(handle, &urls, &prefix, EXPIRY, DEADLINE)?)
-            }
-            ExchangeAt::Storage(place) => Box::new(ObjectStorageStore::new(&Place::parse(place)?, &prefix)?),
-        })
+        store(&self.servers.exchange, self.runtime.handle().clone(), &self.prefix(), self.deadline)
     }
 
     /// Under which name the run's gradients go.

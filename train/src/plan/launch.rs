@@ -65,6 +65,60 @@ pub enum ExchangeAt {
     Storage(String),
 }
 
+impl std::fmt::Debug for ExchangeAt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ExchangeAt")
+    }
+}
+
+impl ExchangeAt {
+    /// The place `exchange`, or else Redis by `redis` or the environment; `needed` says who needs one of them.
+    ///
+    /// # Errors
+    /// When nothing says where, or what says it names no place.
+    pub fn resolve(redis: Option<&str>, exchange: Option<&str>, needed: &str) -> Result<Self, Error> {
+        let at = match exchange {
+            Some(place) => {
+                Place::parse(place)?;
+                Self::Storage(place.to_owned())
+            }
+            None => Self::Redis(redis.map(str::to_owned).or_else(|| std::env::var(REDIS).ok()).ok_or_else(|| {
+                let fix = format!("give --redis redis://host, or set {REDIS}; or --exchange PLACE to do without Redis");
+                usage(needed, &fix)
+            })?),
+        };
+        at.shown().map(|_| at)
+    }
+
+    /// As words without user and password.
+    ///
+    /// # Errors
+    /// When a URL is none.
+    pub fn shown(&self) -> Result<String, Error> {
+        Ok(match self {
+            Self::Redis(_) => {
+                let urls: Vec<String> = self.redis_urls()?.iter().map(ToString::to_string).collect();
+                urls.join(", ")
+            }
+            Self::Storage(place) => place.clone(),
+        })
+    }
+
+    /// Where Redis is; none when gradients go through object storage.
+    ///
+    /// # Errors
+    /// When a URL is none.
+    pub fn redis_urls(&self) -> Result<Vec<RedisUrl>, Error> {
+        match self {
+            Self::Redis(urls) => {
+                let one = |url: &str| RedisUrl::parse(url.trim()).map_err(|e| usage(e.problem, &e.fix));
+                urls.split(',').map(one).collect()
+            }
+            Self::Storage(_) => Ok(Vec::new()),
+        }
+    }
+}
+
 impl std::fmt::Debug for Servers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Servers")
@@ -77,14 +131,7 @@ impl Servers {
     /// # Errors
     /// When a URL is none.
     pub fn shown(&self) -> Result<String, Error> {
-        let amqp = self.amqp_url()?;
-        Ok(match &self.exchange {
-            ExchangeAt::Redis(_) => {
-                let urls: Vec<String> = self.redis_urls()?.iter().map(ToString::to_string).collect();
-                format!("{} and {amqp}", urls.join(", "))
-            }
-            ExchangeAt::Storage(place) => format!("{place} and {amqp}"),
-        })
+        Ok(format!("{} and {}", self.exchange.shown()?, self.amqp_url()?))
     }
 
     /// Where RabbitMQ is.
@@ -93,20 +140,6 @@ impl Servers {
     /// When the URL is none.
     pub fn amqp_url(&self) -> Result<AmqpUrl, Error> {
         AmqpUrl::from_str(&self.amqp).map_err(|e| usage(e.to_string(), "amqp://user:password@host:5672/vhost is one"))
-    }
-
-    /// Where Redis is; none when gradients go through object storage.
-    ///
-    /// # Errors
-    /// When a URL is none.
-    pub fn redis_urls(&self) -> Result<Vec<RedisUrl>, Error> {
-        match &self.exchange {
-            ExchangeAt::Redis(urls) => {
-                let one = |url: &str| RedisUrl::parse(url.trim()).map_err(|e| usage(e.problem, &e.fix));
-                urls.split(',').map(one).collect()
-            }
-            ExchangeAt::Storage(_) => Ok(Vec::new()),
-        }
     }
 }
 
@@ -182,19 +215,7 @@ fn amqp(given: Option<&str>) -> Result<String, Error> {
 /// The servers by flags, else by the environment.
 fn servers(amqp_given: Option<&str>, redis_given: Option<&str>, exchange: Option<&str>) -> Result<Servers, Error> {
     let amqp = amqp(amqp_given)?;
-    let exchange = match exchange {
-        Some(place) => {
-            Place::parse(place)?;
-            ExchangeAt::Storage(place.to_owned())
-        }
-        None => {
-            let redis = redis_given.map(str::to_owned).or_else(|| std::env::var(REDIS).ok());
-            ExchangeAt::Redis(redis.ok_or_else(|| {
-                let fix = format!("give --redis redis://host, or set {REDIS}; or --exchange PLACE to do without Redis");
-                usage("workers that are processes need Redis", &fix)
-            })?)
-        }
-    };
+    let exchange = ExchangeAt::resolve(redis_given, exchange, "workers that are processes need Redis")?;
     let servers = Servers { amqp, exchange };
     servers.shown()?;
     Ok(servers)

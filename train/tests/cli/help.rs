@@ -1,7 +1,9 @@
 //! The help, its examples, and the completions.
 
 use schemas::exit::EXIT_CODES_HELP;
-use train::cli::{EVALUATE_EXAMPLES, EXAMPLES, PREDICT_EXAMPLES, RECOMMEND_EXAMPLES};
+use train::cli::{
+    BENCH_COMPUTE_EXAMPLES, BENCH_EXCHANGE_EXAMPLES, EVALUATE_EXAMPLES, EXAMPLES, PREDICT_EXAMPLES, RECOMMEND_EXAMPLES,
+};
 
 use crate::clicks::{rows, text, write_manifest};
 use crate::ratings::write_ratings;
@@ -73,6 +75,24 @@ fn the_examples_of_the_subcommands_run_as_they_are_printed() {
         assert_eq!(ran.stdout.lines().count(), usize::from(!example.contains(" > ")), "{example}: {}", ran.stdout);
     }
     assert_eq!(sandbox.csv("holdout.csv", "user_id,item_id,rating,prediction,known,split").len(), 430);
+}
+
+/// The one that needs a server has `bench.rs`.
+#[test]
+fn the_examples_of_measurements_are_in_their_help_and_run() {
+    let sandbox = Sandbox::with(SMALL);
+    write_manifest(&sandbox.path(""), "criteo", true, true);
+    for (name, examples) in [("exchange", BENCH_EXCHANGE_EXAMPLES), ("compute", BENCH_COMPUTE_EXAMPLES)] {
+        let help = sandbox.run(&format!("bench {name} --help")).stdout;
+        assert!(help.contains(EXIT_CODES_HELP), "{help}");
+        for example in examples {
+            assert!(help.contains(&format!("\n  {example}\n")), "{example}");
+            if example.contains("--seconds") {
+                let ran = shell(&sandbox, example);
+                assert_eq!((ran.code, ran.stdout.lines().count()), (Some(0), 1), "{example}: {}", ran.stderr);
+            }
+        }
+    }
 }
 
 #[test]

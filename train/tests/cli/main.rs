@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod bad_models;
+mod bench;
 mod click_shards;
 mod clicks;
 mod ending;

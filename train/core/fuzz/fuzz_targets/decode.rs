@@ -21,7 +21,7 @@ fuzz_target!(|data: &[u8]| {
     let n = u32::from(*many) * if choice & 8 == 0 { 1 } else { 300 };
     if choice & 1 == 0 {
         let space = Space::new(n, flag, &[]);
-        let bytes = closed(&[b"GMgr\x01\x01\x00", &[u8::from(flag)], rest].concat());
+        let bytes = closed(&[b"GMgr\x01\x01\x00".as_slice(), &[u8::from(flag)], rest].concat());
         let (mut found, mut back) = (logistic::gradient::Gradient::default(), logistic::gradient::Gradient::default());
         if wire::logistic::decode(&space, &bytes, slice, &mut found).is_err() {
             return;
@@ -34,7 +34,7 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(found.ids, back.ids);
     } else {
         let size = Size { shape: Shape { n_factors: 3, biases: flag }, n_users: n, n_items: 50 };
-        let bytes = closed(&[b"GMgr\x01\x02\x03", &[u8::from(flag)], rest].concat());
+        let bytes = closed(&[b"GMgr\x01\x02\x03".as_slice(), &[u8::from(flag)], rest].concat());
         let (mut found, mut back) = (Rows::default(), Rows::default());
         if wire::pmf::decode(size, &bytes, slice, &mut found).is_err() {
             return;
