@@ -151,7 +151,14 @@ fn each_sdk_is_named_in_one_file() {
         ("aws_sdk_lambda", &[]),
         ("lambda_runtime", &[]),
         ("redis::", &["train/src/exchange/store/redis.rs"]),
-        ("lapin::", &["train/src/control/rabbitmq.rs"]),
+        (
+            "lapin::",
+            &[
+                "train/src/control/rabbitmq.rs",
+                "train/src/control/rabbitmq/link.rs",
+                "train/src/control/rabbitmq/mailbox.rs",
+            ],
+        ),
         ("datafusion::", &["prep/query/src/engine.rs"]),
     ];
     let mut named: BTreeMap<&str, Vec<String>> = BTreeMap::new();

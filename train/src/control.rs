@@ -44,6 +44,13 @@ pub trait ControlPlane: Send + Sync {
     /// [`ControlError::NoMailbox`] when the receiver's mailbox was never opened.
     fn send(&self, to: Address, envelope: &Envelope) -> Result<(), ControlError>;
 
+    /// Hands over what is repeated until it is answered: does not wait until it has arrived, and a receiver without a mailbox is no
+    /// error. It may overtake, or be overtaken by, what is sent by the other calls.
+    ///
+    /// # Errors
+    /// A failure of the transport, of this or an earlier call.
+    fn hand_over(&self, to: Address, envelope: &Envelope) -> Result<(), ControlError>;
+
     /// Sends to every worker whose mailbox is open.
     ///
     /// # Errors

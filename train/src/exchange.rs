@@ -3,6 +3,7 @@
 pub mod encoded;
 pub mod memory;
 pub mod store;
+pub mod writer;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,7 +66,8 @@ pub struct Traffic {
 /// Every slot of a step is published by one worker and read by all. Published gradients are kept until they are
 /// released. Implementations pass the suite in `tests/conformance.rs`.
 pub trait UpdateExchange<G>: Send + Sync {
-    /// Makes the gradient of `slot` in `step` available to all, in slices if `reduce_scatter`.
+    /// Makes the gradient of `slot` in `step` available to all, in slices if `reduce_scatter`; it may be on its way still when this
+    /// returns, and a failure may be told by a later call.
     ///
     /// Idempotent: a repeated call with an equal gradient changes nothing, also after the step was released.
     ///
@@ -87,7 +89,7 @@ pub trait UpdateExchange<G>: Send + Sync {
     /// A failure of the transport.
     fn publish_again(&self) -> Result<(), ExchangeError>;
 
-    /// Forgets all steps below `step`: nobody will read them any more. Idempotent.
+    /// Forgets all steps below `step`: nobody will read them any more. Idempotent. As [`Self::publish`], it may end later.
     ///
     /// # Errors
     /// A failure of the transport.

@@ -70,9 +70,9 @@ struct Part<'a> {
 
 impl Part<'_> {
     fn work<M: Model>(&self, model: &M, schedule: Schedule) -> Result<(), Error> {
-        let store = self.connections.store()?;
+        let store = Arc::from(self.connections.store()?);
         let n_slices = schedule.n_slots(0);
-        let exchange = EncodedExchange::new(self.worker, n_slices, model, &*store);
+        let exchange = EncodedExchange::new(self.worker, n_slices, model, store).map_err(Error::internal)?;
         let job = worker::Job {
             incarnation: self.join.incarnation,
             supervisor: self.join.supervisor,

@@ -14,7 +14,7 @@ use train_core::order::{Schedule, epoch_order, worker_of_slot};
 
 use crate::WAIT_MAX;
 use crate::checkpoints::Checkpoints;
-use crate::control::{ControlError, ControlPlane, Mailbox};
+use crate::control::{ControlPlane, Mailbox};
 use crate::error::Error;
 use crate::exchange::{Collected, UpdateExchange};
 use crate::model::{Model, Share};
@@ -203,8 +203,9 @@ impl<'a, M: Model> Shell<'a, M> {
             && !matches!(error, Error::Unheard { .. })
         {
             let message = Message::Failed { kind: error.kind(), error: error.to_string(), fix: error.fix() };
+            let message = envelope(&self.job.run, self.job.address(), message);
             // The failure itself says more than that it could not be told.
-            let _ = self.send(Party::Supervisor.life(self.protocol.supervisor()), message);
+            let _ = self.control.send(Party::Supervisor.life(self.protocol.supervisor()), &message);
         }
         result.map(|()| self.saved)
     }
@@ -239,7 +240,7 @@ impl<'a, M: Model> Shell<'a, M> {
     fn carry_out(&mut self, command: Command) -> Result<Option<Event>, Error> {
         Ok(match command {
             Command::Send(to, message) => {
-                self.send(to, message)?;
+                self.control.hand_over(to, &envelope(&self.job.run, self.job.address(), message))?;
                 None
             }
             Command::Compute { step, n_workers } => Some(Event::Computed { losses: self.compute(step, n_workers)? }),
@@ -450,14 +451,6 @@ impl<'a, M: Model> Shell<'a, M> {
             self.heard = Instant::now();
         }
         Ok(message)
-    }
-
-    fn send(&self, to: Address, message: Message) -> Result<(), Error> {
-        match self.control.send(to, &envelope(&self.job.run, self.job.address(), message)) {
-            // A supervisor that is being replaced. What is said is repeated to the next.
-            Err(ControlError::NoMailbox { .. }) => Ok(()),
-            sent => Ok(sent?),
-        }
     }
 }
 

@@ -88,6 +88,16 @@ mod control_suite {
         assert_eq!(c.send(address, &message(Party::Supervisor, 0)), Err(ControlError::NoMailbox { address }));
     }
 
+    pub(super) fn what_is_handed_over_arrives_in_order_and_need_not_arrive(c: &dyn ControlPlane) {
+        let mut mailbox = c.open(Party::Supervisor.life(0)).unwrap();
+        let sent: Vec<_> = (0..50).map(|step| message(Party::Worker(0), step)).collect();
+        for message in &sent {
+            c.hand_over(Party::Worker(9).life(0), message).unwrap();
+            c.hand_over(Party::Supervisor.life(0), message).unwrap();
+            assert_eq!(mailbox.receive(LONG).unwrap().as_ref(), Some(message));
+        }
+    }
+
     pub(super) fn what_was_not_received_waits_for_the_next_opening(c: &dyn ControlPlane) {
         drop(c.open(Party::Worker(0).life(0)).unwrap());
         let sent = message(Party::Supervisor, 3);
@@ -115,6 +125,7 @@ macro_rules! control {
                 messages_of_one_sender_keep_their_order,
                 a_wait_ends_by_message_or_by_time,
                 a_party_that_never_opened_cannot_be_reached,
+                what_is_handed_over_arrives_in_order_and_need_not_arrive,
                 what_was_not_received_waits_for_the_next_opening,
             ]
         );

@@ -41,6 +41,13 @@ impl ControlPlane for MemoryControl {
         Ok(())
     }
 
+    fn hand_over(&self, to: Address, envelope: &Envelope) -> Result<(), ControlError> {
+        match self.send(to, envelope) {
+            Err(ControlError::NoMailbox { .. }) => Ok(()),
+            sent => sent,
+        }
+    }
+
     fn broadcast(&self, envelope: &Envelope) -> Result<(), ControlError> {
         let queues = self.queues.lock().expect(LOCK);
         for (_, queue) in queues.iter().filter(|(address, _)| matches!(address.party, Party::Worker(_))) {

@@ -16,11 +16,12 @@ use train_core::order::worker_of_slot;
 use train_core::wire::Slice;
 
 use super::store::{Name, Store};
+use super::writer::Writer;
 use super::{Collected, ExchangeError, Traffic, UpdateExchange};
 use crate::model::Model;
 use crate::protocol::worker::Collect;
 
-/// How long to wait for what is missing before looking again, at first and at most.
+/// How long to wait for what is missing before looking again, at least and at most: a quarter of the time that it was waited for.
 const LOOK_AGAIN: (Duration, Duration) = (Duration::from_micros(200), Duration::from_millis(10));
 
 /// After this long without a reduced slice, everybody reduces it.
@@ -34,7 +35,8 @@ pub struct EncodedExchange<'a, M: Model> {
     worker: u32,
     n_slices: u32,
     model: &'a M,
-    store: &'a dyn Store,
+    store: Arc<dyn Store>,
+    writer: Writer,
     state: Mutex<State<M>>,
 }
 
@@ -87,8 +89,10 @@ impl<M: Model> State<M> {
 
 impl<'a, M: Model> EncodedExchange<'a, M> {
     /// The end of `worker`. Gradients are cut into `n_slices` where they are cut.
-    #[must_use]
-    pub fn new(worker: u32, n_slices: u32, model: &'a M, store: &'a dyn Store) -> Self {
+    ///
+    /// # Errors
+    /// When the operating system refuses a thread.
+    pub fn new(worker: u32, n_slices: u32, model: &'a M, store: Arc<dyn Store>) -> std::io::Result<Self> {
         let state = State {
             own: VecDeque::new(),
             recent: VecDeque::new(),
@@ -100,7 +104,8 @@ impl<'a, M: Model> EncodedExchange<'a, M> {
             slot_bytes: 0,
             sizes: None,
         };
-        Self { worker, n_slices, model, store, state: Mutex::new(state) }
+        let writer = Writer::start(Arc::clone(&store))?;
+        Ok(Self { worker, n_slices, model, store, writer, state: Mutex::new(state) })
     }
 
     const fn slice(&self, index: u32) -> Slice {
@@ -108,13 +113,12 @@ impl<'a, M: Model> EncodedExchange<'a, M> {
     }
 
     fn write(&self, state: &mut State<M>, pieces: Vec<(Name, Bytes)>) -> Result<(), ExchangeError> {
-        self.store.put(&pieces)?;
         state.traffic.written += pieces.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>();
         state.written.extend(pieces.iter().map(|(name, _)| *name));
         let newest = pieces.iter().map(|(name, _)| name.step()).max().unwrap_or_default();
         state.recent.retain(|(name, _)| name.step() + KEPT_STEPS as u64 > newest);
-        state.recent.extend(pieces);
-        Ok(())
+        state.recent.extend(pieces.iter().cloned());
+        Ok(self.writer.put(pieces)?)
     }
 
     /// Begins to collect, or goes on.
@@ -302,26 +306,31 @@ impl<M: Model> UpdateExchange<M::Gradient> for EncodedExchange<'_, M> {
     fn collect(&self, collect: Collect, n_slots: u32, wait: Duration) -> Result<Collected<M::Gradient>, ExchangeError> {
         let state = &mut *self.locked();
         self.present(state, collect, n_slots);
+        let since = state.present.as_ref().map_or_else(Instant::now, |present| present.since);
         let deadline = Instant::now() + wait;
-        let mut pause = LOOK_AGAIN.0;
         loop {
+            self.writer.check()?;
             if self.look(state)? {
                 return Ok(self.hand_out(state));
             }
-            let left = deadline.saturating_duration_since(Instant::now());
+            let now = Instant::now();
+            let left = deadline.saturating_duration_since(now);
             if left.is_zero() {
                 return Ok(Collected::Missing(missing(state)));
             }
-            let pause_now = pause.min(left);
-            std::thread::sleep(pause_now);
-            state.traffic.waited += pause_now;
-            pause = (pause * 2).min(LOOK_AGAIN.1);
+            let pause = ((now - since) / 4).clamp(LOOK_AGAIN.0, LOOK_AGAIN.1).min(left);
+            std::thread::sleep(pause);
+            state.traffic.waited += pause;
         }
     }
 
     fn publish_again(&self) -> Result<(), ExchangeError> {
         let pieces: Vec<_> = self.locked().recent.iter().cloned().collect();
-        Ok(self.store.put(&pieces)?)
+        // What is on its way still is not lost.
+        if pieces.is_empty() || !self.writer.is_idle() {
+            return Ok(self.writer.check()?);
+        }
+        Ok(self.writer.put(pieces)?)
     }
 
     fn release(&self, step: u64) -> Result<(), ExchangeError> {
@@ -331,7 +340,7 @@ impl<M: Model> UpdateExchange<M::Gradient> for EncodedExchange<'_, M> {
             return Ok(());
         }
         state.written = kept.into();
-        Ok(self.store.delete(&gone)?)
+        Ok(self.writer.delete(gone)?)
     }
 
     fn traffic(&self) -> Traffic {
