@@ -1,5 +1,5 @@
 //! Reads mini-batches: fetched from storage ahead of their use by a thread that mostly waits, checked and decoded by the
-//! worker that uses them, so that they are in its processor's cache.
+//! worker that uses them.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -51,11 +51,16 @@ impl<'a, M: Model> BatchDecoder<'a, M> {
         Arc::clone(&self.shards)
     }
 
-    /// The batch in `fetched`.
+    /// The batch that was decoded last.
+    pub const fn batch(&self) -> &M::Batch {
+        &self.batch
+    }
+
+    /// Decodes the batch in `fetched`.
     ///
     /// # Errors
     /// When it holds rows the model has no place for, or not as many as the manifest says.
-    pub fn decode(&mut self, fetched: Fetched) -> Result<&M::Batch, Error> {
+    pub fn decode(&mut self, fetched: Fetched) -> Result<(), Error> {
         let Fetched { batch, bytes, .. } = fetched;
         let place = || match batch.offset {
             None => self.shards.place.show(&batch.key),
@@ -66,7 +71,7 @@ impl<'a, M: Model> BatchDecoder<'a, M> {
         if rows != batch.rows {
             return Err(wrong(format!("it has {rows} rows, the manifest says {}", batch.rows)));
         }
-        Ok(&self.batch)
+        Ok(())
     }
 }
 
@@ -119,10 +124,25 @@ impl ReadAhead {
     /// # Errors
     /// When it could not be read, or not in time, or is missing or not what the manifest records.
     pub fn next(&self, wait: Duration) -> Result<Fetched, Error> {
-        let fetched = self.fetch.next_within(wait).map_err(|_| Error::Slow { seconds: wait.as_secs() })?;
-        let fetched = fetched.ok_or_else(|| Error::Internal("there are no more mini-batches to read".to_owned()))?;
-        let (batch, took, start) = (fetched.batch.clone(), fetched.took, Instant::now());
-        let bytes = fetched.checked(&self.shards.place, &self.shards.name)?;
-        Ok(Fetched { batch, bytes, fetch_us: (took + start.elapsed()).as_micros() as u64 })
+        self.next_within(wait).unwrap_or(Err(Error::Slow { seconds: wait.as_secs() }))
+    }
+
+    /// The next batch if it is there already.
+    ///
+    /// # Errors
+    /// When it could not be read, or is missing or not what the manifest records.
+    pub fn next_if_there(&self) -> Option<Result<Fetched, Error>> {
+        self.next_within(Duration::ZERO)
+    }
+
+    /// Nothing when it took longer.
+    fn next_within(&self, wait: Duration) -> Option<Result<Fetched, Error>> {
+        let fetched = self.fetch.next_within(wait).ok()?;
+        let none = || Error::Internal("there are no more mini-batches to read".to_owned());
+        Some(fetched.ok_or_else(none).and_then(|fetched| {
+            let (batch, took, start) = (fetched.batch.clone(), fetched.took, Instant::now());
+            let bytes = fetched.checked(&self.shards.place, &self.shards.name)?;
+            Ok(Fetched { batch, bytes, fetch_us: (took + start.elapsed()).as_micros() as u64 })
+        }))
     }
 }

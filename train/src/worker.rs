@@ -21,7 +21,7 @@ use crate::model::{Model, Share};
 use crate::plan::Plan;
 use crate::protocol::worker::{Collect, Command, Event, Worker};
 use crate::protocol::{REPEAT, envelope};
-use crate::reader::{BatchDecoder, ReadAhead, Set};
+use crate::reader::{BatchDecoder, Fetched, ReadAhead, Set};
 use saving::Saving;
 
 /// What a worker needs to know of its run.
@@ -153,6 +153,8 @@ struct Reading {
     step: u64,
     n_workers: u32,
     batches: ReadAhead,
+    /// Whether the next is decoded already.
+    ahead: Option<Result<(), Error>>,
 }
 
 impl<'a, M: Model> Shell<'a, M> {
@@ -312,17 +314,19 @@ impl<'a, M: Model> Shell<'a, M> {
     fn compute(&mut self, step: u64, n_workers: u32) -> Result<Vec<BatchLoss>, Error> {
         let decision_us = micros(&mut self.step_over);
         self.timings = StepTimings { step, decision_us, ..StepTimings::default() };
-        let reading = self.reading(step, n_workers)?;
+        let mut reading = self.reading(step, n_workers)?;
         let mut losses = Vec::new();
         for slot in self.job.slots(step, n_workers) {
-            let fetched = reading.batches.next(self.job.wait_max)?;
-            self.timings.fetch_us += fetched.fetch_us;
-            self.timings.batch_wait_us += micros(&mut self.step_over);
-            let batch = self.decoder.decode(fetched)?;
-            self.timings.decode_us += micros(&mut self.step_over);
+            if let Some(decoded) = reading.ahead.take() {
+                decoded?;
+            } else {
+                let fetched = reading.batches.next(self.job.wait_max)?;
+                self.timings.batch_wait_us += micros(&mut self.step_over);
+                self.decode(fetched)?;
+            }
             let mut buffer = free_buffer(&mut self.buffers);
             let out = Arc::get_mut(&mut buffer).expect("a free buffer is held by nobody else");
-            let loss = self.model.gradient(step as u32, batch, &mut self.scratch, out);
+            let loss = self.model.gradient(step as u32, self.decoder.batch(), &mut self.scratch, out);
             losses.push(BatchLoss { slot, loss_sum: loss.sum, rows: loss.rows });
             self.timings.compute_us += micros(&mut self.step_over);
             self.exchange.publish(step, slot, Arc::clone(&buffer), self.protocol.reduces_in_slices(step))?;
@@ -333,6 +337,22 @@ impl<'a, M: Model> Shell<'a, M> {
         Ok(losses)
     }
 
+    fn decode(&mut self, fetched: Fetched) -> Result<(), Error> {
+        self.timings.fetch_us += fetched.fetch_us;
+        let decoded = self.decoder.decode(fetched);
+        self.timings.decode_us += micros(&mut self.step_over);
+        decoded
+    }
+
+    /// Decodes the next batch if it is there. What it fails of is told when the batch is needed.
+    fn decode_ahead(&mut self) {
+        let Some(mut reading) = self.batches.take() else { return };
+        if reading.ahead.is_none() {
+            reading.ahead = reading.batches.next_if_there().map(|fetched| self.decode(fetched?));
+        }
+        self.batches = Some(reading);
+    }
+
     /// The batches from `step` on: those that are read ahead already, unless the run took another turn.
     fn reading(&mut self, step: u64, n_workers: u32) -> Result<Reading, Error> {
         if let Some(reading) = self.batches.take().filter(|r| (r.step, r.n_workers) == (step, n_workers)) {
@@ -341,7 +361,7 @@ impl<'a, M: Model> Shell<'a, M> {
         let depth = READ_AHEAD.max(2 * self.job.slots(0, n_workers).count());
         let wanted = self.job.wanted(step, n_workers);
         let batches = ReadAhead::start(self.decoder.shards(), Set::Train, wanted, depth)?;
-        Ok(Reading { step, n_workers, batches })
+        Ok(Reading { step, n_workers, batches, ahead: None })
     }
 
     /// Collects and applies a step. Nothing when the run was ended meanwhile.
@@ -351,6 +371,9 @@ impl<'a, M: Model> Shell<'a, M> {
         if collect.past || self.timings.step != step {
             self.timings = StepTimings { step, ..StepTimings::default() };
         }
+        // Until the gradients of the others are there, there is time for what comes next.
+        self.timings.exchange_write_us += micros(&mut self.step_over);
+        self.decode_ahead();
         let n_slots = self.job.schedule.n_slots(step);
         let (began, mut repeated) = (Instant::now(), Instant::now());
         let collected = loop {
@@ -402,9 +425,11 @@ impl<'a, M: Model> Shell<'a, M> {
         let mut losses = Vec::new();
         let steps = self.protocol.steps() as u32;
         let batches = ReadAhead::start(self.decoder.shards(), Set::Holdout, slots.clone().into_iter(), HOLDOUT_AHEAD)?;
+        // The training batch that comes next may be decoded already.
+        let mut decoder = BatchDecoder::new(self.decoder.shards(), self.model);
         for slot in slots {
-            let batch = self.decoder.decode(batches.next(self.job.wait_max)?)?;
-            let loss = self.model.measure(steps, batch, &mut self.scratch);
+            decoder.decode(batches.next(self.job.wait_max)?)?;
+            let loss = self.model.measure(steps, decoder.batch(), &mut self.scratch);
             losses.push(BatchLoss { slot, loss_sum: loss.sum, rows: loss.rows });
         }
         // Evaluation belongs to no step.

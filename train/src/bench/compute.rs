@@ -114,9 +114,9 @@ fn turn<M: Model>(plan: &Plan, model: &M, worker: u32, each: Duration, gate: &Ga
     let mut step = 0;
     let mut update = || -> Result<u64, Error> {
         interrupt::check()?;
-        let batch = decoder.decode(batches.next(WAIT_MAX)?)?;
+        decoder.decode(batches.next(WAIT_MAX)?)?;
         let gradient = Arc::get_mut(&mut gradients[0]).expect("nobody else holds a worker's own gradient");
-        let loss = model.gradient(step, batch, &mut scratch, gradient);
+        let loss = model.gradient(step, decoder.batch(), &mut scratch, gradient);
         model.apply(step, &gradients, Share { worker: 0, n_workers: 1 }, &mut scratch);
         step += 1;
         Ok(loss.rows)
