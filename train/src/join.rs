@@ -43,7 +43,7 @@ pub fn run(join: &launch::Join) -> Result<(), Error> {
     let part = Part { join, job: &job, plan: &plan, worker, connections: &connections, checkpoints: &checkpoints };
     let schedule = plan.schedule()?;
     match &plan.task {
-        Task::Pmf(task) => part.work(&task.replica(&mut task.memory()?), schedule),
+        Task::Pmf(task) => part.work(&task.replica(&mut task.memory()?).with_residuals(), schedule),
         Task::Logistic(task) => {
             let space = output::logistic::space(&plan, task, &tables)?;
             let mut memory = task.memory(&space)?;

@@ -43,11 +43,19 @@ pub trait Model: Sync {
     /// Appends to `out` what is in `slice` of `gradient`, as it travels. Equal gradients give equal bytes.
     fn encode_gradient(&self, gradient: &Self::Gradient, slice: Slice, out: &mut Vec<u8>);
 
-    /// Decodes into `out`, whose buffers are used again, what [`Model::encode_gradient`] of an equal model made of `slice`.
+    /// Decodes into `out`, whose buffers are used again, what [`Model::encode_gradient`] of an equal model made of `slice` of a gradient
+    /// of step number `step`. The model must be as it was when the gradient was computed: after `step` steps.
     ///
     /// # Errors
     /// When the bytes are anything else; `out` is then of no use.
-    fn decode_gradient(&self, bytes: &[u8], slice: Slice, out: &mut Self::Gradient) -> Result<(), WireError>;
+    fn decode_gradient(
+        &self,
+        step: u32,
+        bytes: &[u8],
+        slice: Slice,
+        scratch: &mut Self::Scratch,
+        out: &mut Self::Gradient,
+    ) -> Result<(), WireError>;
 
     /// Reduces what is in `slice` of `gradients` (in the order of their slots, whole or just that slice of each) into `out`, as
     /// [`Model::apply`] does: a step of the reduced slices gives the same bits as one of the gradients.

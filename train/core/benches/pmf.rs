@@ -7,7 +7,9 @@ use random::Stream;
 use train_core::lanes::Simd;
 use train_core::pmf::batch::{Arranger, RatingBatch};
 use train_core::pmf::factors::{Block, Line, Rows, Shape, Side, start};
-use train_core::pmf::gradient::{Gradient, Model, Scratch, gradient, squared_error};
+use train_core::pmf::gradient::{
+    Gradient, Model, Scratch, from_residuals, gradient, gradient_with_residuals, squared_error,
+};
 use train_core::pmf::nesterov::{self, Motion, Part, apply, reduce};
 use train_core::wire::Slice;
 use train_core::wire::pmf::{Size, decode, encode, read_state, write_state};
@@ -86,6 +88,21 @@ fn gradient_of_batch(bencher: Bencher<'_, '_>, simd: Simd) {
     });
 }
 
+/// What a worker computes of the residuals that another has sent.
+#[divan::bench(args = variants())]
+fn gradient_from_residuals(bencher: Bencher<'_, '_>, simd: Simd) {
+    let (batches, (users, items)) = (batches(), matrices());
+    let mut gradients = gradients(simd, &batches, &users, &items);
+    let (users, items): (Vec<_>, Vec<_>) = (users.iter().collect(), items.iter().collect());
+    let motion = Motion::new(8.0, 0.8);
+    let model = Model { shape: SHAPE, users: Rows::new(&users), items: Rows::new(&items), motion: &motion, steps: 0 };
+    let (mut scratch, mut i) = (Scratch::default(), 0);
+    bencher.counter(ItemsCount::new(ROWS)).bench_local(|| {
+        i = (i + 1) % BATCHES;
+        from_residuals(simd, &model, 0.02, &mut scratch, &mut gradients[i]);
+    });
+}
+
 #[divan::bench(args = variants())]
 fn squared_error_of_batch(bencher: Bencher<'_, '_>, simd: Simd) {
     let (batches, (users, items)) = (batches(), matrices());
@@ -106,7 +123,7 @@ fn gradients(simd: Simd, batches: &[RatingBatch], users: &[Block<'_>], items: &[
     let mut scratch = Scratch::default();
     let one = |batch: &RatingBatch| {
         let mut out = Gradient::default();
-        gradient(simd, &model, 0.02, batch, &mut scratch, &mut out);
+        gradient_with_residuals(simd, &model, 0.02, batch, &mut scratch, &mut out);
         out
     };
     batches.iter().map(one).collect()

@@ -4,12 +4,16 @@
 
 use proptest::prelude::*;
 use serde::Deserialize;
-use train_core::lanes::Simd;
+use train_core::lanes::{Lane, Simd};
 use train_core::pmf::batch::{Arranger, RatingBatch};
 use train_core::pmf::factors::{BLOCK_ROWS, Block, Line, Matrix, Rows, Shape, Side, from_rows};
-use train_core::pmf::gradient::{Gradient, Model, Scratch, gradient, squared_error};
+use train_core::pmf::gradient::{
+    Gradient, Model, Residuals, Scratch, from_residuals, gradient, gradient_with_residuals, squared_error,
+};
 use train_core::pmf::nesterov::{self, Motion, Part, apply};
 use train_core::pmf::textbook::{Row, TextbookPmf};
+use train_core::wire::Slice;
+use train_core::wire::pmf::{Size, Travelled, decode, encode};
 
 /// Memory for so many rows, for as long as the test runs.
 fn memory(shape: Shape, rows: usize) -> &'static mut [Line] {
@@ -232,6 +236,42 @@ proptest! {
             (losses, bits(users), bits(items))
         };
         prop_assert_eq!(run(Simd::Portable), run(Simd::detect()));
+    }
+
+    /// What travels as residuals is computed anew with the same bits, by every instruction set, into whatever was there before.
+    #[test]
+    fn gradients_follow_from_their_residuals_and_the_model(
+        (before, rows) in (ratings(40, 30), ratings(40, 30)), n_factors in 1usize..40, biases: bool, l2 in 0.0..0.1,
+    ) {
+        let shape = Shape { n_factors, biases };
+        let (users, items) = (start(40 * n_factors), start(30 * n_factors));
+        let mut lazy = Lazy::new(shape, Motion::new(0.3, 0.8), &users, &items, Simd::detect());
+        let used = lazy.gradient(&rows, 0.3);
+        lazy.step(&[(&before, 0.1)], l2);
+        let (mut expected, batch) = (used.clone(), lazy.batch(&rows));
+        lazy.with(|m| {
+            gradient_with_residuals(lazy.simd, m, l2 as f32, &batch, &mut Scratch::default(), &mut expected);
+        });
+        let without = Gradient { residuals: Residuals::default(), ..expected.clone() };
+        prop_assert_eq!(without, lazy.gradient(&rows, l2));
+        let size = Size { shape, n_users: 40, n_items: 30 };
+        let mut bytes = Vec::new();
+        encode(size, &expected, Slice::WHOLE, &mut bytes);
+        for simd in [Simd::Portable, Simd::detect()] {
+            let mut found = used.clone();
+            found.items.values.truncate(3);
+            if decode(size, &bytes, Slice::WHOLE, &mut found).unwrap() == Travelled::Residuals {
+                lazy.with(|m| from_residuals(simd, m, l2 as f32, &mut Scratch::default(), &mut found));
+                prop_assert_eq!(&found.residuals, &expected.residuals);
+            }
+            for (found, expected) in [(&found.users, &expected.users), (&found.items, &expected.items)] {
+                let bits = |values: &[Lane]| values.as_flattened().iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                prop_assert_eq!(&found.ids, &expected.ids);
+                prop_assert_eq!(bits(&found.values), bits(&expected.values));
+            }
+            prop_assert_eq!(found.squared_error.to_bits(), expected.squared_error.to_bits());
+            prop_assert_eq!(found.rows, expected.rows);
+        }
     }
 
     /// The textbook gradient is the slope of the textbook loss.

@@ -240,7 +240,8 @@ impl<'a, M: Model> EncodedExchange<'a, M> {
             }
             let mut gradient = spare(&mut state.spare);
             let out = Arc::get_mut(&mut gradient).expect("a spare gradient is held by nobody else");
-            self.model.decode_gradient(&bytes, slice, out).map_err(|source| ExchangeError::Bytes { name, source })?;
+            let decoded = self.model.decode_gradient(name.step() as u32, &bytes, slice, &mut state.scratch, out);
+            decoded.map_err(|source| ExchangeError::Bytes { name, source })?;
             read.push((name, gradient));
         }
         Ok(read)

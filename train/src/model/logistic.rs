@@ -143,7 +143,14 @@ impl Model for Replica<'_> {
         encode(&self.space, gradient, slice, out);
     }
 
-    fn decode_gradient(&self, bytes: &[u8], slice: Slice, out: &mut Gradient) -> Result<(), WireError> {
+    fn decode_gradient(
+        &self,
+        _: u32,
+        bytes: &[u8],
+        slice: Slice,
+        _: &mut Scratch,
+        out: &mut Gradient,
+    ) -> Result<(), WireError> {
         decode(&self.space, bytes, slice, out)
     }
 

@@ -9,9 +9,9 @@ use schemas::report::{PmfSettings, Reduce};
 use train_core::lanes::Simd;
 use train_core::pmf::batch::{Arranger, RatingBatch};
 use train_core::pmf::factors::{Block, Line, Matrix, Rows, Shape, Side, start};
-use train_core::pmf::gradient::{self, Gradient, gradient, squared_error};
+use train_core::pmf::gradient::{self, Gradient, from_residuals, gradient, gradient_with_residuals, squared_error};
 use train_core::pmf::nesterov::{self, Motion, Part, apply, reduce};
-use train_core::wire::pmf::{Size, decode, encode, read_state, write_state};
+use train_core::wire::pmf::{Size, Travelled, decode, encode, read_state, write_state};
 use train_core::wire::{Slice, WireError};
 
 use super::{LOCK, Loss, Model, Share, take_turns};
@@ -25,6 +25,8 @@ pub struct Replica<'m> {
     l2: f32,
     reduce: Reduce,
     size: (u32, u32),
+    /// Gradients are computed with what they follow from.
+    residuals: bool,
     users: Vec<RwLock<Block<'m>>>,
     items: Vec<RwLock<Block<'m>>>,
 }
@@ -80,9 +82,16 @@ impl<'m> Replica<'m> {
             l2: settings.l2 as f32,
             reduce: settings.reduce,
             size,
+            residuals: false,
             users: locked(start(settings.seed, Side::User, shape, size.0, users)),
             items: locked(start(settings.seed, Side::Item, shape, size.1, items)),
         }
+    }
+
+    /// One whose gradients are going to travel to other processes: they have residuals.
+    #[must_use]
+    pub fn with_residuals(self) -> Self {
+        Self { residuals: true, ..self }
     }
 
     const fn size(&self) -> Size {
@@ -162,7 +171,8 @@ impl Model for Replica<'_> {
     }
 
     fn gradient(&self, step: u32, batch: &RatingBatch, scratch: &mut Scratch, out: &mut Gradient) -> Loss {
-        self.read(step, |model| gradient(self.simd, model, self.l2, batch, &mut scratch.gradient, out));
+        let kernel = if self.residuals { gradient_with_residuals } else { gradient };
+        self.read(step, |model| kernel(self.simd, model, self.l2, batch, &mut scratch.gradient, out));
         Loss { sum: out.squared_error, rows: u64::from(out.rows) }
     }
 
@@ -174,8 +184,20 @@ impl Model for Replica<'_> {
         encode(self.size(), gradient, slice, out);
     }
 
-    fn decode_gradient(&self, bytes: &[u8], slice: Slice, out: &mut Gradient) -> Result<(), WireError> {
-        decode(self.size(), bytes, slice, out)
+    /// # Panics
+    /// When the gradient has travelled as its residuals and a block is not at that step.
+    fn decode_gradient(
+        &self,
+        step: u32,
+        bytes: &[u8],
+        slice: Slice,
+        scratch: &mut Scratch,
+        out: &mut Gradient,
+    ) -> Result<(), WireError> {
+        if decode(self.size(), bytes, slice, out)? == Travelled::Residuals {
+            self.read(step, |model| from_residuals(self.simd, model, self.l2, &mut scratch.gradient, out));
+        }
+        Ok(())
     }
 
     fn reduce(&self, gradients: &[Arc<Gradient>], slice: Slice, scratch: &mut Scratch, out: &mut Gradient) {
@@ -184,6 +206,7 @@ impl Model for Replica<'_> {
         reduce(self.simd, self.shape, &users, size.users_in(slice), &mut scratch.apply, &mut out.users);
         reduce(self.simd, self.shape, &items, size.items_in(slice), &mut scratch.apply, &mut out.items);
         out.squared_error = gradients.iter().map(|g| g.squared_error).sum();
+        out.residuals.clear();
         out.rows = gradients.iter().fold(0, |sum, g| sum.saturating_add(g.rows));
     }
 

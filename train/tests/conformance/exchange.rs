@@ -77,7 +77,8 @@ impl Ends<'_> {
                             let (mut reduced, mut sent, mut travelled) = <(Gradient, Vec<u8>, Gradient)>::default();
                             MODEL.reduce(expected, slice, &mut logistic::Scratch::default(), &mut reduced);
                             MODEL.encode_gradient(&reduced, slice, &mut sent);
-                            MODEL.decode_gradient(&sent, slice, &mut travelled).unwrap();
+                            let mut scratch = logistic::Scratch::default();
+                            MODEL.decode_gradient(0, &sent, slice, &mut scratch, &mut travelled).unwrap();
                             assert!(travelled == *found || reduced == *found, "slice {index}");
                         }
                     }

@@ -8,8 +8,9 @@ use train::model::{Model, Share, logistic, pmf};
 use train_core::lanes::Simd;
 use train_core::logistic::{Space, gradient::Gradient as Sparse};
 use train_core::order::Schedule;
+use train_core::pmf::batch::{Arranger, RatingBatch};
 use train_core::pmf::factors::Line;
-use train_core::pmf::gradient::{Gradient, RowGradients};
+use train_core::pmf::gradient::{Gradient, Residuals, RowGradients};
 use train_core::wire::Slice;
 
 const ONE: Share = Share { worker: 0, n_workers: 1 };
@@ -21,19 +22,19 @@ where
     M::Saved: PartialEq + std::fmt::Debug,
 {
     let mut scratch = M::Scratch::default();
-    let travel = |gradient: &M::Gradient, slice| {
+    let travel = |step, gradient: &M::Gradient, slice| {
         let (mut bytes, mut back) = (Vec::new(), M::Gradient::default());
         plain.encode_gradient(gradient, slice, &mut bytes);
-        far.decode_gradient(&bytes, slice, &mut back).unwrap();
+        far.decode_gradient(step, &bytes, slice, &mut M::Scratch::default(), &mut back).unwrap();
         Arc::new(back)
     };
     for ((step, gradients), replica) in (0..).zip(steps).zip([far, restored]) {
         let mut reduced = Vec::new();
         for slice in (0..3).map(|index| Slice { index, n_slices: 3 }) {
-            let parts: Vec<_> = gradients.iter().map(|gradient| travel(gradient, slice)).collect();
+            let parts: Vec<_> = gradients.iter().map(|gradient| travel(step, gradient, slice)).collect();
             let mut out = M::Gradient::default();
             replica.reduce(&parts, slice, &mut scratch, &mut out);
-            reduced.push(travel(&out, slice));
+            reduced.push(travel(step, &out, slice));
         }
         replica.apply_reduced(step, &reduced, ONE, &mut scratch);
         let gradients: Vec<_> = gradients.into_iter().map(Arc::new).collect();
@@ -108,8 +109,45 @@ fn factorisations_travel() {
             items: rows(size.1, slot, 9),
             squared_error: 1.0,
             rows: 5 + slot,
+            residuals: Residuals::default(),
         };
         let steps = [(0..3).map(gradient).collect(), (3..6).map(gradient).collect()];
         slices_and_states_change_no_bit(&plain, &far, &restored, steps);
+    }
+}
+
+/// A gradient that travels whole goes as its residuals, from which another replica computes all of it.
+#[test]
+fn factorisations_travel_as_residuals() {
+    let settings = PmfSettings {
+        seed: 8,
+        factors: 20,
+        biases: true,
+        learning_rate: 0.5,
+        momentum: 0.8,
+        l2: 0.01,
+        step_batches: 1,
+        reduce: Reduce::Sum,
+    };
+    let size = (1500, 40);
+    let mut memory = [(); 2].map(|()| vec![Line::default(); pmf::Replica::lines(&settings, size)]);
+    let [near, far] =
+        memory.each_mut().map(|memory| pmf::Replica::new(Simd::detect(), &settings, size, memory).with_residuals());
+    let users: Vec<u32> = (0..600).map(|row| row * 2).collect();
+    let items: Vec<u32> = (0..600).map(|row| row * 7 % 40).collect();
+    let ratings: Vec<f32> = items.iter().map(|&item| item as f32 / 20.0 - 1.0).collect();
+    let mut batch = RatingBatch::default();
+    batch.arrange(&mut Arranger::default(), size, &users, &items, &ratings).unwrap();
+    let mut scratch = pmf::Scratch::default();
+    for step in 0..3 {
+        let (mut gradient, mut back, mut bytes) = (Gradient::default(), Gradient::default(), Vec::new());
+        near.gradient(step, &batch, &mut scratch, &mut gradient);
+        near.encode_gradient(&gradient, Slice::WHOLE, &mut bytes);
+        assert!(bytes.len() < 8 * 600, "{} bytes for 600 ratings of 640 rows of 21 floats", bytes.len());
+        far.decode_gradient(step, &bytes, Slice::WHOLE, &mut scratch, &mut back).unwrap();
+        assert!(back == gradient);
+        near.apply(step, &[Arc::new(gradient)], ONE, &mut scratch);
+        far.apply(step, &[Arc::new(back)], ONE, &mut scratch);
+        assert_eq!(near.state(step + 1), far.state(step + 1));
     }
 }

@@ -72,7 +72,8 @@ fn check_all(first: u64) {
         Err(_) => first..first + SEEDS,
     };
     for seed in seeds {
-        if let Err(mut problem) = check(seed) {
+        let checked = std::panic::catch_unwind(|| check(seed));
+        if let Err(mut problem) = checked.unwrap_or_else(|_| Err("it panicked, see above".to_owned())) {
             if std::env::var_os("GRISTMILL_SEED").is_none() {
                 problem.truncate(300);
             }

@@ -24,6 +24,26 @@ pub struct RowGradients {
     pub values: Vec<Lane>,
 }
 
+/// What the gradient of a mini-batch follows from, given the model: its rows without their targets, and their errors.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Residuals {
+    /// As those of [`RatingBatch`], shape `(n_batch_users + 1,)`; empty when a gradient is not that of a whole mini-batch.
+    pub starts: Vec<u32>,
+    /// As those of [`RatingBatch`], shape `(n_rows,)`.
+    pub slots: Vec<u32>,
+    /// Output minus target of each row, in stars, shape `(n_rows,)`.
+    pub errors: Vec<f32>,
+}
+
+impl Residuals {
+    /// Forgets them.
+    pub fn clear(&mut self) {
+        self.starts.clear();
+        self.slots.clear();
+        self.errors.clear();
+    }
+}
+
 /// The gradient of one mini-batch: sums over its rows.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Gradient {
@@ -35,6 +55,8 @@ pub struct Gradient {
     pub squared_error: f64,
     /// Ratings in the batch.
     pub rows: u32,
+    /// What all of this follows from.
+    pub residuals: Residuals,
 }
 
 /// The model as a kernel reads it: both matrices and how far their rows have moved.
@@ -57,6 +79,8 @@ pub struct Model<'a> {
 pub struct Scratch {
     /// For each item of the batch its parameters and its gradient so far, side by side.
     items: Vec<Line>,
+    /// Rows of each item, where no batch tells.
+    counts: Vec<u32>,
 }
 
 /// How many users ahead rows are asked for: the time of one memory access is that of a few users' arithmetic.
@@ -65,7 +89,7 @@ const PREFETCH_USERS: usize = 8;
 /// How many items ahead, where nothing is done but copying.
 const PREFETCH_ITEMS: usize = 32;
 
-/// Computes the gradient of `batch` under `model` into `out`, whose buffers are used again.
+/// Computes the gradient of `batch` under `model` into `out`, whose buffers are used again, without its residuals.
 ///
 /// # Shapes
 /// Ids of `batch` are below the rows of `model`, as [`RatingBatch::arrange`] ensures.
@@ -80,6 +104,7 @@ pub fn gradient(
     scratch: &mut Scratch,
     out: &mut Gradient,
 ) {
+    out.residuals.clear();
     gradient_kernel(simd, model.shape.lanes(), model, l2, batch, scratch, out);
 }
 
@@ -97,24 +122,137 @@ fn gradient_body<const N: usize>(
     scratch: &mut Scratch,
     out: &mut Gradient,
 ) {
-    load_items::<N>(model, batch, &mut scratch.items);
-    let (items, _) = scratch.items.as_chunks_mut::<N>();
-    out.users.ids.clone_from(&batch.users);
-    out.users.values.clear();
-    out.users.values.reserve(batch.users.len() * N);
+    batch_sums::<N, { errors::LEFT }>(model, l2, batch, scratch, out);
+}
+
+/// As [`gradient`], with the residuals: for what is to travel.
+pub fn gradient_with_residuals(
+    simd: Simd,
+    model: &Model<'_>,
+    l2: f32,
+    batch: &RatingBatch,
+    scratch: &mut Scratch,
+    out: &mut Gradient,
+) {
+    out.residuals.starts.clone_from(&batch.starts);
+    out.residuals.slots.clone_from(&batch.slots);
+    out.residuals.errors.resize(batch.n_rows(), 0.0);
+    gradient_with_residuals_kernel(simd, model.shape.lanes(), model, l2, batch, scratch, out);
+}
+
+kernel! {
+    fn gradient_with_residuals_kernel(
+        lanes, model: &Model<'_>, l2: f32, batch: &RatingBatch, scratch: &mut Scratch, out: &mut Gradient,
+    ) -> () = gradient_with_residuals_body
+}
+
+#[inline(always)]
+fn gradient_with_residuals_body<const N: usize>(
+    model: &Model<'_>,
+    l2: f32,
+    batch: &RatingBatch,
+    scratch: &mut Scratch,
+    out: &mut Gradient,
+) {
+    batch_sums::<N, { errors::KEPT }>(model, l2, batch, scratch, out);
+}
+
+#[inline(always)]
+fn batch_sums<const N: usize, const ERRORS: u8>(
+    model: &Model<'_>,
+    l2: f32,
+    batch: &RatingBatch,
+    scratch: &mut Scratch,
+    out: &mut Gradient,
+) {
+    let Gradient { users, items, residuals, .. } = out;
+    users.ids.clone_from(&batch.users);
+    items.ids.clone_from(&batch.items);
+    let RatingBatch { starts, slots, ratings, item_counts, .. } = batch;
+    let rows = BatchRows { starts, slots, targets: ratings, item_counts };
+    out.squared_error = sums::<N, ERRORS>(model, l2, &rows, &mut scratch.items, &mut residuals.errors, users, items);
+    out.rows = batch.n_rows() as u32;
+}
+
+/// Computes everything in `out` from its residuals and the ids of its rows, under the same `model` as [`gradient`] did: the same bits.
+///
+/// # Shapes
+/// As they are in a gradient of a mini-batch; the ids are below the rows of `model`.
+pub fn from_residuals(simd: Simd, model: &Model<'_>, l2: f32, scratch: &mut Scratch, out: &mut Gradient) {
+    from_residuals_kernel(simd, model.shape.lanes(), model, l2, scratch, out);
+}
+
+kernel! {
+    fn from_residuals_kernel(
+        lanes, model: &Model<'_>, l2: f32, scratch: &mut Scratch, out: &mut Gradient,
+    ) -> () = from_residuals_body
+}
+
+#[inline(always)]
+fn from_residuals_body<const N: usize>(model: &Model<'_>, l2: f32, scratch: &mut Scratch, out: &mut Gradient) {
+    let Gradient { users, items, residuals, .. } = out;
+    let Residuals { starts, slots, errors } = residuals;
+    scratch.counts.clear();
+    scratch.counts.resize(items.ids.len(), 0);
+    for &slot in &*slots {
+        scratch.counts[slot as usize] += 1;
+    }
+    let rows = BatchRows { starts, slots, targets: errors, item_counts: &scratch.counts };
+    out.squared_error = sums::<N, { errors::KNOWN }>(model, l2, &rows, &mut scratch.items, &mut [], users, items);
+    out.rows = errors.len() as u32;
+}
+
+/// The rows of a batch.
+struct BatchRows<'a> {
+    starts: &'a [u32],
+    slots: &'a [u32],
+    /// What the model should have given; or, if the errors are known, these.
+    targets: &'a [f32],
+    item_counts: &'a [u32],
+}
+
+/// What becomes of the errors of the rows.
+mod errors {
+    /// They are computed.
+    pub(super) const LEFT: u8 = 0;
+    /// They are computed and kept.
+    pub(super) const KEPT: u8 = 1;
+    /// They are given.
+    pub(super) const KNOWN: u8 = 2;
+}
+
+/// The sums of all rows for the users and items of which the ids are given, and the sum of the squared errors. `kept` has room for the
+/// errors if they are kept.
+#[inline(always)]
+fn sums<const N: usize, const ERRORS: u8>(
+    model: &Model<'_>,
+    l2: f32,
+    batch: &BatchRows<'_>,
+    lines: &mut Vec<Line>,
+    kept: &mut [f32],
+    users: &mut RowGradients,
+    items: &mut RowGradients,
+) -> f64 {
+    load_items::<N>(model, &items.ids, lines);
+    let (lines, _) = lines.as_chunks_mut::<N>();
+    users.values.clear();
+    users.values.reserve(users.ids.len() * N);
     let masked = model.shape.masked(Side::User);
     let mut squared_error = 0.0f64;
-    for (i, &user) in batch.users.iter().enumerate() {
-        if let Some(&ahead) = batch.users.get(i + PREFETCH_USERS) {
+    for (i, &user) in users.ids.iter().enumerate() {
+        if let Some(&ahead) = users.ids.get(i + PREFETCH_USERS) {
             prefetch(model.users.row::<N>(ahead).0);
         }
         let value = current::<N>(model, model.users, user);
         let rows = batch.starts[i] as usize..batch.starts[i + 1] as usize;
         let mut sum = [[0.0f32; LANES]; N];
         let n_rows = rows.len() as f32;
-        for (&slot, &rating) in batch.slots[rows.clone()].iter().zip(&batch.ratings[rows]) {
-            let item = &mut items[slot as usize];
-            let error = output(&value, item) - rating;
+        for (row, (&slot, &target)) in rows.clone().zip(batch.slots[rows.clone()].iter().zip(&batch.targets[rows])) {
+            let item = &mut lines[slot as usize];
+            let error = if ERRORS == errors::KNOWN { target } else { output(&value, item) - target };
+            if ERRORS == errors::KEPT {
+                kept[row] = error;
+            }
             squared_error += f64::from(error) * f64::from(error);
             let scale = 2.0 * error;
             for n in 0..N {
@@ -128,11 +266,10 @@ fn gradient_body<const N: usize>(
         if let Some((lane, position)) = masked {
             sum[lane][position] = 0.0;
         }
-        out.users.values.extend_from_slice(&sum);
+        users.values.extend_from_slice(&sum);
     }
-    store_items::<N>(model, l2, batch, items, &mut out.items);
-    out.squared_error = squared_error;
-    out.rows = batch.n_rows() as u32;
+    store_items::<N>(model, l2, batch.item_counts, lines, &mut items.values);
+    squared_error
 }
 
 /// The model's output for a user's row and an item's.
@@ -157,11 +294,11 @@ fn current<const N: usize>(model: &Model<'_>, rows: Rows<'_>, id: u32) -> [Lane;
 }
 
 #[inline(always)]
-fn load_items<const N: usize>(model: &Model<'_>, batch: &RatingBatch, items: &mut Vec<Line>) {
+fn load_items<const N: usize>(model: &Model<'_>, ids: &[u32], items: &mut Vec<Line>) {
     items.clear();
-    items.reserve(batch.items.len() * N);
-    for (i, &id) in batch.items.iter().enumerate() {
-        if let Some(&ahead) = batch.items.get(i + PREFETCH_ITEMS) {
+    items.reserve(ids.len() * N);
+    for (i, &id) in ids.iter().enumerate() {
+        if let Some(&ahead) = ids.get(i + PREFETCH_ITEMS) {
             prefetch(model.items.row::<N>(ahead).0);
         }
         for value in current::<N>(model, model.items, id) {
@@ -171,18 +308,11 @@ fn load_items<const N: usize>(model: &Model<'_>, batch: &RatingBatch, items: &mu
 }
 
 #[inline(always)]
-fn store_items<const N: usize>(
-    model: &Model<'_>,
-    l2: f32,
-    batch: &RatingBatch,
-    items: &[[Line; N]],
-    out: &mut RowGradients,
-) {
+fn store_items<const N: usize>(model: &Model<'_>, l2: f32, counts: &[u32], items: &[[Line; N]], out: &mut Vec<Lane>) {
     let masked = model.shape.masked(Side::Item);
-    out.ids.clone_from(&batch.items);
-    out.values.clear();
-    out.values.reserve(items.len() * N);
-    for (item, &count) in items.iter().zip(&batch.item_counts) {
+    out.clear();
+    out.reserve(items.len() * N);
+    for (item, &count) in items.iter().zip(counts) {
         let mut sum = [[0.0f32; LANES]; N];
         let decay = 2.0 * l2 * count as f32;
         for n in 0..N {
@@ -193,7 +323,7 @@ fn store_items<const N: usize>(
         if let Some((lane, position)) = masked {
             sum[lane][position] = 0.0;
         }
-        out.values.extend_from_slice(&sum);
+        out.extend_from_slice(&sum);
     }
 }
 
@@ -209,7 +339,7 @@ kernel! {
 
 #[inline(always)]
 fn squared_error_body<const N: usize>(model: &Model<'_>, batch: &RatingBatch, scratch: &mut Scratch) -> f64 {
-    load_items::<N>(model, batch, &mut scratch.items);
+    load_items::<N>(model, &batch.items, &mut scratch.items);
     let (items, _) = scratch.items.as_chunks::<N>();
     let mut squared_error = 0.0f64;
     for (i, &user) in batch.users.iter().enumerate() {

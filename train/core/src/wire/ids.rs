@@ -177,7 +177,7 @@ impl List {
 }
 
 /// Packs the lower `bits` of each of `ids` into `out`, which has room for them.
-fn pack(bits: u8, ids: impl Iterator<Item = u32>, out: &mut [u8]) {
+pub(super) fn pack(bits: u8, ids: impl Iterator<Item = u32>, out: &mut [u8]) {
     let mask = (1u32 << bits) - 1;
     let (mut word, mut filled, mut at) = (0u64, 0, 0);
     for id in ids {
@@ -193,7 +193,7 @@ fn pack(bits: u8, ids: impl Iterator<Item = u32>, out: &mut [u8]) {
 }
 
 /// Sets the bits of `out`, which are all 0, at ascending `positions`.
-fn set(positions: impl Iterator<Item = usize>, out: &mut [u8]) {
+pub(super) fn set(positions: impl Iterator<Item = usize>, out: &mut [u8]) {
     let (mut word, mut at) = (0u64, 0);
     let mut flush = |word: u64, at: usize| {
         let rest = &mut out[at..];
@@ -213,7 +213,7 @@ fn set(positions: impl Iterator<Item = usize>, out: &mut [u8]) {
 
 /// Positions of the bits that are 1, ascending.
 #[inline(always)]
-fn ones(bits: &[u8]) -> impl Iterator<Item = u64> {
+pub(super) fn ones(bits: &[u8]) -> impl Iterator<Item = u64> {
     let words = (0..bits.len()).step_by(8).map(|at| (at as u64 * 8, word(bits, at)));
     words.flat_map(|(start, mut word)| {
         std::iter::from_fn(move || {
@@ -226,7 +226,7 @@ fn ones(bits: &[u8]) -> impl Iterator<Item = u64> {
 
 /// Eight bytes from `at` on, 0 beyond the end.
 #[inline(always)]
-fn word(bytes: &[u8], at: usize) -> u64 {
+pub(super) fn word(bytes: &[u8], at: usize) -> u64 {
     let rest = bytes.get(at..).unwrap_or_default();
     if let Some(eight) = rest.first_chunk() {
         return u64::from_le_bytes(*eight);

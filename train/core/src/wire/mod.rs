@@ -4,7 +4,7 @@
 //!
 //! | bytes | type | |
 //! |---|---|---|
-//! | 4 | | `GMgr` for a gradient, `GMst` for a state |
+//! | 4 | | `GMgr` for a gradient, `GMre` for one as its residuals, `GMst` for a state |
 //! | 1 | u8 | version of the format, 1 |
 //! | 1 | u8 | model: 1 logistic regression, 2 matrix factorisation |
 //! | 1 | u8 | factors; 0 for logistic regression |
@@ -23,7 +23,7 @@
 //! | | | the ids of each list |
 //! | | | the values of each list |
 //!
-//! where a list is
+//! or as [`pmf`] says if it is its residuals. A list is
 //!
 //! | bytes | type | |
 //! |---|---|---|
@@ -47,6 +47,7 @@
 mod ids;
 pub mod logistic;
 pub mod pmf;
+mod residuals;
 
 #[cfg(test)]
 mod tests;
@@ -167,13 +168,14 @@ pub enum WireError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum What {
     Gradient,
+    Residuals,
     State,
 }
 
 impl What {
     const fn name(self) -> &'static str {
         match self {
-            Self::Gradient => "gradient",
+            Self::Gradient | Self::Residuals => "gradient",
             Self::State => "state",
         }
     }
@@ -181,6 +183,7 @@ impl What {
     const fn magic(self) -> [u8; 4] {
         match self {
             Self::Gradient => *b"GMgr",
+            Self::Residuals => *b"GMre",
             Self::State => *b"GMst",
         }
     }

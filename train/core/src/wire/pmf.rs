@@ -1,5 +1,20 @@
 //! Gradients and state of a matrix factorisation as bytes.
 //!
+//! The gradient of a whole mini-batch travels as its residuals where these are fewer bytes, which they nearly always are: after the head
+//! (`GMre`)
+//!
+//! | bytes | type | |
+//! |---|---|---|
+//! | 4 | u32 | rows of the mini-batch, `r` |
+//! | 34 | | the lists of users and of items, `m`, as in a gradient |
+//! | | | the ids of each list |
+//! | `r` bits | | bit `i` is 1 if row `i` is the first of its user |
+//! | `b r` bits | | for each row the place of its item in the list; `b` is the length of `m - 1` in bits |
+//! | 4 `r` | f32 | for each row output minus target |
+//!
+//! All rows of the gradient follow from these and the model, which whoever applies it has; with 20 factors they are a fifteenth of the
+//! bytes. Slices and reduced gradients travel as rows.
+//!
 //! A row travels as its factors and, if the model has biases, its bias: what else is in a row is constant. A gradient has two lists,
 //! of users and of items, and these rows of f32 for each id. A state goes on after its head with
 //!
@@ -16,7 +31,7 @@
 use std::ops::Range;
 
 use super::ids::List;
-use super::{Head, Reader, Slice, What, WireError, close, copy_words, put_words, read_words, same};
+use super::{Head, Reader, Slice, What, WireError, close, copy_words, put_words, read_words, residuals, same};
 use crate::lanes::{LANES, Lane};
 use crate::pmf::factors::{Block, Shape, Side};
 use crate::pmf::gradient::{Gradient, RowGradients};
@@ -55,7 +70,7 @@ impl Size {
         bound(index)..bound(index + 1)
     }
 
-    const fn head(&self) -> Head {
+    pub(super) const fn head(&self) -> Head {
         Head { model: MODEL, n_factors: self.shape.n_factors as u8, flag: self.shape.biases }
     }
 
@@ -99,17 +114,31 @@ impl Row {
     }
 }
 
+/// As what a gradient has travelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Travelled {
+    /// As its rows.
+    Rows,
+    /// As its residuals: ids and residuals are there, and [`from_residuals`](crate::pmf::gradient::from_residuals) computes the rest.
+    Residuals,
+}
+
 /// Appends to `out` what is in `slice` of `gradient`, whose rows are those of a model of `size`: the same slice of the users and of the
 /// items.
 ///
 /// # Panics
 /// When there are not as many rows of values as ids.
 pub fn encode(size: Size, gradient: &Gradient, slice: Slice, out: &mut Vec<u8>) {
-    let Gradient { users, items, squared_error, rows } = gradient;
+    let Gradient { users, items, squared_error, rows, .. } = gradient;
     let (users, items) = (
         Part::of("users", size, Side::User, &size.users_in(slice), users),
         Part::of("items", size, Side::Item, &size.items_in(slice), items),
     );
+    if slice == Slice::WHOLE
+        && residuals::bytes(gradient).is_some_and(|bytes| bytes < users.row_bytes() + items.row_bytes())
+    {
+        return residuals::encode(size, gradient, out);
+    }
     let start = size.head().write(What::Gradient, out);
     out.extend_from_slice(&rows.to_le_bytes());
     out.extend_from_slice(&squared_error.to_le_bytes());
@@ -142,6 +171,10 @@ impl<'a> Part<'a> {
         Self { list: List::new(what, range, ids.len()), row: size.row(side), lanes, ids, values }
     }
 
+    const fn row_bytes(&self) -> u64 {
+        (self.ids.len() * self.row.bytes()) as u64
+    }
+
     fn write_rows(&self, out: &mut Vec<u8>) {
         let start = out.len();
         let bytes = self.row.bytes();
@@ -157,7 +190,11 @@ impl<'a> Part<'a> {
 ///
 /// # Errors
 /// When the bytes are anything else; `out` is then of no use. No more memory is taken than fits the bytes.
-pub fn decode(size: Size, bytes: &[u8], slice: Slice, out: &mut Gradient) -> Result<(), WireError> {
+pub fn decode(size: Size, bytes: &[u8], slice: Slice, out: &mut Gradient) -> Result<Travelled, WireError> {
+    if slice == Slice::WHOLE && bytes.starts_with(&What::Residuals.magic()) {
+        return residuals::decode(size, bytes, out).map(|()| Travelled::Residuals);
+    }
+    out.residuals.clear();
     let mut reader = size.head().open(What::Gradient, bytes)?;
     out.rows = reader.u32()?;
     out.squared_error = reader.take().map(f64::from_le_bytes)?;
@@ -171,7 +208,7 @@ pub fn decode(size: Size, bytes: &[u8], slice: Slice, out: &mut Gradient) -> Res
     let lanes = size.shape.lanes();
     read_rows(user, lanes, reader.slice(rows(&users, user)), &mut out.users.values);
     read_rows(item, lanes, reader.slice(rows(&items, item)), &mut out.items.values);
-    Ok(())
+    Ok(Travelled::Rows)
 }
 
 fn read_rows(row: Row, lanes: usize, bytes: &[u8], out: &mut Vec<Lane>) {

@@ -6,13 +6,13 @@ use proptest::prelude::*;
 use random::Stream;
 
 use super::ids::{Form, List};
-use super::pmf::Size;
+use super::pmf::{Size, Travelled};
 use super::{Slice, close, logistic, pmf};
 use crate::lanes::{LANES, Lane};
 use crate::logistic::Space;
 use crate::logistic::gradient::Gradient as Sparse;
 use crate::pmf::factors::{Shape, Side};
-use crate::pmf::gradient::{Gradient as Rows, RowGradients};
+use crate::pmf::gradient::{Gradient as Rows, Residuals, RowGradients};
 
 /// Ascending ids below `n`, each there with this chance.
 fn ids(stream: &mut Stream, n: u32, chance: f64) -> Vec<u32> {
@@ -61,7 +61,27 @@ fn rows(stream: &mut Stream, size: Size, chance: f64, any: bool) -> Rows {
         items: row_gradients(stream, size.shape, Side::Item, size.n_items, chance, any),
         squared_error: f64::from(float(stream, any)),
         rows: 1 + stream.below(9000) as u32,
+        residuals: Residuals::default(),
     }
+}
+
+/// A gradient of which only what travels as residuals is right; there are rows enough for these to be fewer bytes.
+fn residuals(stream: &mut Stream, size: Size, chance: f64) -> Rows {
+    let mut gradient = rows(stream, size, chance, true);
+    let (n_users, n_items) = (gradient.users.ids.len(), gradient.items.ids.len());
+    gradient.residuals.starts.push(0);
+    for _ in 0..if n_items > 0 { n_users } else { 0 } {
+        let rows = 1 + stream.below(3) as u32 * stream.below(2) as u32;
+        for _ in 0..rows {
+            gradient.residuals.slots.push(stream.below(n_items as u64) as u32);
+            gradient.residuals.errors.push(float(stream, true));
+        }
+        gradient.residuals.starts.push(gradient.residuals.errors.len() as u32);
+    }
+    if n_items == 0 {
+        gradient.users = RowGradients::default();
+    }
+    gradient
 }
 
 fn slices(n_slices: u32) -> impl Iterator<Item = Slice> {
@@ -198,6 +218,53 @@ proptest! {
     }
 
     #[test]
+    fn residuals_come_back_and_are_sent_where_they_are_fewer_bytes(seed: u64, size in size(), chance in 0.0..=1.0) {
+        let mut stream = Stream::new(seed, "residuals");
+        let gradient = residuals(&mut stream, size, chance);
+        let mut back = residuals(&mut stream, size, 0.1);
+        let (mut bytes, mut as_rows) = (Vec::new(), Vec::new());
+        pmf::encode(size, &gradient, Slice::WHOLE, &mut bytes);
+        pmf::encode(size, &Rows { residuals: Residuals::default(), ..gradient.clone() }, Slice::WHOLE, &mut as_rows);
+        prop_assert!(bytes.len() <= as_rows.len());
+        if pmf::decode(size, &bytes, Slice::WHOLE, &mut back).unwrap() == Travelled::Residuals {
+            let Residuals { starts, slots, errors } = &gradient.residuals;
+            prop_assert_eq!((&back.users.ids, &back.items.ids), (&gradient.users.ids, &gradient.items.ids));
+            prop_assert_eq!((&back.residuals.starts, &back.residuals.slots), (starts, slots));
+            prop_assert_eq!(bits(&back.residuals.errors), bits(errors));
+        } else {
+            prop_assert_eq!(&back.residuals, &Residuals::default());
+            prop_assert_eq!(back.rows, gradient.rows);
+        }
+    }
+
+    /// Whatever the bytes are: what the kernel may rely on, or an error.
+    #[test]
+    fn damaged_residuals_are_refused_or_sound(seed: u64, size in size(), n_changes in 1usize..5, cut in 0usize..9) {
+        let mut stream = Stream::new(seed, "damage");
+        let mut bytes = Vec::new();
+        pmf::encode(size, &residuals(&mut stream, size, 0.05), Slice::WHOLE, &mut bytes);
+        let cut = if cut < 6 { 0 } else { cut };
+        bytes.truncate(bytes.len().saturating_sub(cut + super::DIGEST));
+        for _ in 0..n_changes {
+            let at = 8 + stream.below(bytes.len() as u64 - 8) as usize;
+            bytes[at] = stream.next_u64() as u8;
+        }
+        close(0, &mut bytes);
+        let mut found = Rows::default();
+        if pmf::decode(size, &bytes, Slice::WHOLE, &mut found) == Ok(Travelled::Residuals) {
+            let Residuals { starts, slots, errors } = &found.residuals;
+            prop_assert_eq!(starts.len(), found.users.ids.len() + 1);
+            prop_assert!(starts[0] == 0 && starts.is_sorted_by(|a, b| a < b));
+            prop_assert_eq!(starts[starts.len() - 1] as usize, errors.len());
+            prop_assert_eq!(slots.len(), errors.len());
+            prop_assert!(slots.iter().all(|&slot| (slot as usize) < found.items.ids.len()));
+            for (rows, n) in [(&found.users, size.n_users), (&found.items, size.n_items)] {
+                prop_assert!(rows.ids.is_sorted_by(|a, b| a < b) && rows.ids.last().is_none_or(|&id| id < n));
+            }
+        }
+    }
+
+    #[test]
     fn slices_cover_everything_once(n in prop_oneof![0u32..100, any::<u32>()], n_slices in 1u32..200) {
         let size = Size { shape: Shape { n_factors: 1, biases: false }, n_users: n, n_items: n };
         let (mut all, mut items) = (0, 0);
@@ -225,6 +292,9 @@ const ROWS: &str = "474d67720102030107000000000000000000f83f0a000000000000000a00
     0000ec4000000000000000be000080be0000c0be000080bf000090bf0000a0bf0000b0bf000000c0000008c0000010c0000018c0000040c00000\
     48c0000050c0000058c092cca30573d422ba";
 
+const RESIDUALS: &str = "474d726501020301090000000a000000000000000a000000040000002004000000000000000400000003000000208d000b1b0092a40100\
+    0080bf000040bf000000bf000080be000000000000803e0000003f0000403f0000803f9e77878f62036e2e";
+
 #[test]
 fn the_bytes_are_those_of_the_description() {
     let space = Space::new(1000, true, &[]);
@@ -246,10 +316,18 @@ fn the_bytes_are_those_of_the_description() {
         items: RowGradients { ids: vec![0, 1, 2, 3], values: items.to_vec() },
         squared_error: 1.5,
         rows: 7,
+        residuals: Residuals::default(),
     };
     bytes.clear();
     pmf::encode(size, &gradient, Slice::WHOLE, &mut bytes);
     assert_eq!(hex(&bytes), ROWS);
+    let (starts, slots) = (vec![0, 1, 3, 4, 9], vec![2, 0, 1, 2, 0, 1, 2, 2, 1]);
+    let errors = (0..9u8).map(|row| f32::from(row) / 4.0 - 1.0).collect();
+    let items = RowGradients { ids: vec![0, 1, 3], values: items[..3].to_vec() };
+    let gradient = Rows { items, residuals: Residuals { starts, slots, errors }, ..gradient };
+    bytes.clear();
+    pmf::encode(size, &gradient, Slice::WHOLE, &mut bytes);
+    assert_eq!(hex(&bytes), RESIDUALS);
 }
 
 /// Bytes whose digest was made anew after `change`.

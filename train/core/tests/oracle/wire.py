@@ -1,4 +1,4 @@
-"""Writes two gradients in the format that train/core/src/wire/mod.rs describes, from that description alone.
+"""Writes three gradients in the format that train/core/src/wire/mod.rs describes, from that description alone.
 
 Needs xxhsum, of xxHash 0.8 (Debian: xxhash). The output stands in train/core/src/wire/tests.rs.
 """
@@ -53,3 +53,12 @@ pmf += bitmap(10, users)
 pmf += struct.pack("<16f", *[i + place / 8 for i in users for place in range(4)])
 pmf += struct.pack("<16f", *[-i - place / 8 for i in items for place in range(4)])
 print(closed(pmf).hex())
+
+# The same users, three of the items, and nine ratings: the place of an item takes two bits.
+starts, slots, items = [0, 1, 3, 4], [2, 0, 1, 2, 0, 1, 2, 2, 1], [0, 1, 3]
+residuals = b"GMre" + bytes([1, 2, 3, 1]) + struct.pack("<I", 9) + listed(10, 0, 10, 4, 32) + listed(4, 0, 4, 3, 32)
+residuals += bitmap(10, users) + bitmap(4, items)
+residuals += pack([int(row in starts) for row in range(9)])
+residuals += pack([(slot >> bit) & 1 for slot in slots for bit in range(2)])
+residuals += struct.pack("<9f", *[row / 4 - 1 for row in range(9)])
+print(closed(residuals).hex())
