@@ -10,7 +10,7 @@ puts them. Without manifests, data are generated, prepared and cut into mini-bat
 
 sparse, ratings: `train --launch process` by numbers of workers and strategies, one mini-batch a worker and step. Steps and rows a second
 are of the steps after the first tenth, without evaluations; bytes are those that a worker writes and reads a step, beside the fewest
-that the same gradients can take (`gloo.py bound`); shares are of the time of all workers' steps, by the columns of timings.csv.
+that the values of the same gradients can take (`gloo.py bound`; whole gradients of ratings travel as residuals, which are far fewer); shares are of the time of all workers' steps, by the columns of timings.csv.
 gloo: rows a second of `train --launch process --workers 2` and of PyTorch with two processes, on the same mini-batches, two a step, in turn.
 """
 import argparse

@@ -11,131 +11,26 @@ mod refusals;
 mod writers;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{Read, Seek};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use futures::executor::block_on;
 use manifests::place::Place;
+use pipeline_tests::{Running, Said, Secrets, programs, tool};
 use s3::{Credentials, S3Store, Settings};
 use serde_json::Value;
 use services::{FaultProxy, SeaweedFs};
 
-/// No call in these tests takes longer, whatever is done to it.
-const LIMIT: Duration = Duration::from_secs(120);
 /// A secret key that the server does not know.
 const WRONG: &str = "ein-falsches-geheimnis";
 /// A session token.
 const TOKEN: &str = "ein-kennwort-auf-zeit";
-const SECRETS: [&str; 4] = [SeaweedFs::ADMIN.1, SeaweedFs::READER.1, WRONG, TOKEN];
+const SECRETS: Secrets = Secrets(&[SeaweedFs::ADMIN.1, SeaweedFs::READER.1, WRONG, TOKEN]);
 
 type Env = Vec<(&'static str, String)>;
 /// Keys below some place, and bytes.
 type Objects = BTreeMap<String, Vec<u8>>;
-
-/// Where the tools are built to: beside the folder of the tests.
-fn programs() -> PathBuf {
-    let folder = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned();
-    for name in ["prep", "shard", "train"] {
-        let missing = "is not built: run `cargo build --release --workspace` first, as `make test` does";
-        assert!(folder.join(name).is_file(), "{} {missing}", folder.join(name).display());
-    }
-    folder
-}
-
-/// What a process did.
-#[derive(Debug)]
-struct Said {
-    #[expect(dead_code, reason = "what fails is shown whole")]
-    line: String,
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-    seconds: f64,
-}
-
-impl Said {
-    /// The report, of a process that succeeded.
-    #[track_caller]
-    fn report(&self) -> Value {
-        assert_eq!(self.code, Some(0), "{self:#?}");
-        let last = self.stdout.lines().last();
-        last.and_then(|line| serde_json::from_str(line).ok()).unwrap_or_else(|| panic!("no report: {self:#?}"))
-    }
-
-    /// Of a process that failed with `code`, and said `words`.
-    #[track_caller]
-    fn failed(&self, code: i32, words: &[&str]) {
-        assert_eq!(self.code, Some(code), "{self:#?}");
-        assert_eq!(self.stdout, "", "{self:#?}");
-        for word in words {
-            assert!(self.stderr.contains(word), "`{word}` is not said: {self:#?}");
-        }
-    }
-}
-
-/// A process at work. What it says goes to files, so that it never waits for a reader.
-struct Running {
-    line: String,
-    child: Child,
-    said: [File; 2],
-    begun: Instant,
-}
-
-impl Running {
-    fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().unwrap()
-    }
-
-    fn kill(mut self) -> Said {
-        self.child.kill().unwrap();
-        self.wait()
-    }
-
-    fn wait(mut self) -> Said {
-        let status = loop {
-            if let Some(status) = self.ended() {
-                break status;
-            }
-            if self.begun.elapsed() > LIMIT {
-                self.child.kill().unwrap();
-                self.child.wait().unwrap();
-                let said = self.said();
-                panic!("`{}` does not end; it says {said:?}", self.line);
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        };
-        let seconds = self.begun.elapsed().as_secs_f64();
-        let [stdout, stderr] = self.said();
-        for text in [&stdout, &stderr] {
-            assert!(!has_secret(text.as_bytes()), "`{}` tells a secret: {text}", self.line);
-        }
-        Said { line: self.line.clone(), code: status.code(), stdout, stderr, seconds }
-    }
-
-    fn said(&mut self) -> [String; 2] {
-        self.said.each_mut().map(|file| {
-            let mut text = String::new();
-            file.rewind().unwrap();
-            file.read_to_string(&mut text).unwrap();
-            text
-        })
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn has_secret(bytes: &[u8]) -> bool {
-    SECRETS.iter().any(|secret| bytes.windows(secret.len()).any(|window| window == secret.as_bytes()))
-}
 
 /// A server and a folder to work in.
 struct World {
@@ -176,21 +71,12 @@ impl World {
     }
 
     fn spawn(&self, line: &str, mut command: Command, env: &Env) -> Running {
-        let said = [tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap()];
-        for name in ["AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION"] {
-            command.env_remove(name);
-        }
-        let [stdout, stderr] = said.each_ref().map(|file| Stdio::from(file.try_clone().unwrap()));
-        command.envs(env.iter().cloned()).current_dir(self.path()).stdin(Stdio::null()).stdout(stdout).stderr(stderr);
-        let begun = Instant::now();
-        Running { line: line.to_owned(), child: command.spawn().unwrap(), said, begun }
+        command.envs(env.iter().cloned());
+        Running::start(line, command, self.path(), SECRETS)
     }
 
     fn start(&self, line: &str, env: &Env) -> Running {
-        let mut words = line.split_whitespace();
-        let mut command = Command::new(programs().join(words.next().unwrap()));
-        command.args(words);
-        self.spawn(line, command, env)
+        self.spawn(line, tool(line), env)
     }
 
     fn run(&self, line: &str, env: &Env) -> Said {
@@ -245,7 +131,7 @@ impl World {
     fn holds_no_secret(&self) {
         let objects = self.objects("s3://data/");
         assert!(!objects.is_empty());
-        let telling: Vec<_> = objects.iter().filter(|(_, bytes)| has_secret(bytes)).map(|(key, _)| key).collect();
+        let telling: Vec<_> = objects.iter().filter(|(_, bytes)| SECRETS.are_in(bytes)).map(|(key, _)| key).collect();
         assert!(telling.is_empty(), "{telling:?}");
     }
 }
@@ -263,7 +149,7 @@ fn assert_same(one: &Objects, other: &Objects, what: &str) {
 /// A search that finds nothing would make the tests above it worthless.
 #[test]
 fn a_secret_is_found() {
-    assert!(has_secret(format!("key={} ", SeaweedFs::ADMIN.1).as_bytes()));
-    assert!(has_secret(TOKEN.as_bytes()));
-    assert!(!has_secret(b"geheim"));
+    assert!(SECRETS.are_in(format!("key={} ", SeaweedFs::ADMIN.1).as_bytes()));
+    assert!(SECRETS.are_in(TOKEN.as_bytes()));
+    assert!(!SECRETS.are_in(b"geheim"));
 }

@@ -17,7 +17,7 @@ fn of_two_writers_of_different_content_one_wins_and_the_other_is_told() {
             seeds.rotate_left(round % 2);
             let running = seeds
                 .map(|seed| world.start(&format!("shard prepared --batch 200 --seed {seed} -o {place}"), &world.env()));
-            let said = running.map(super::Running::wait);
+            let said = running.map(pipeline_tests::Running::wait);
             let winner = said.iter().position(|said| said.code == Some(0));
             let winner = winner.unwrap_or_else(|| panic!("{root}, round {round}: nobody won: {said:#?}"));
             let told = &said[1 - winner];
@@ -41,7 +41,7 @@ fn two_writers_of_the_same_content_do_not_harm_each_other() {
         let expected = world.objects(&format!("{root}/alone"));
         for round in 0..rounds {
             let place = format!("both{round}");
-            let said = [0, 1].map(|_| world.start(&line(&place), &world.env())).map(super::Running::wait);
+            let said = [0, 1].map(|_| world.start(&line(&place), &world.env())).map(pipeline_tests::Running::wait);
             let mut codes = said.each_ref().map(|said| said.code.unwrap());
             codes.sort_unstable();
             assert!(codes == [0, 0] || codes == [0, 5], "{said:#?}");

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use manifests::place::Place;
+use pipeline_tests::Running;
 use s3::{Credentials, S3Store, Settings};
 use services::{Redis, RedisCluster, SeaweedFs};
 
-use super::{Running, World, start};
+use super::{World, start};
 
 /// How much is trained: seconds for all cases together. Object storage takes a tenth of a second for a step.
 fn epochs(place: &str) -> u32 {

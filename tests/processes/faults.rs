@@ -5,10 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use pipeline_tests::{Running, Said};
 use random::Stream;
 
 use super::parts::{Part, parts_of, signal};
-use super::{KINDS, Running, Said, World};
+use super::{KINDS, World};
 
 /// Seeds of the two tests together: each fault once.
 const SEEDS: u64 = FAULTS.len() as u64;
@@ -131,7 +132,7 @@ impl Trial {
         let mut done = Vec::new();
         while !self.agenda.is_empty() {
             let (moment, fault) = self.agenda.remove(0);
-            while running.ended().is_none() && running.begun.elapsed() < moment {
+            while running.ended().is_none() && running.elapsed() < moment {
                 std::thread::sleep(Duration::from_millis(2));
             }
             let alive = running.ended().is_none();
@@ -202,13 +203,13 @@ impl Trial {
                     signal(part.pid, "STOP");
                     // Or for ever.
                     if self.stream.below(2) == 0 {
-                        self.agenda.push((running.begun.elapsed() + LONG_PAUSE, Fault::Continue(part.pid)));
+                        self.agenda.push((running.elapsed() + LONG_PAUSE, Fault::Continue(part.pid)));
                     }
                 }
                 self.agenda.sort_unstable();
                 return !workers.is_empty();
             }
-            Fault::KillClient => running.signal("KILL"),
+            Fault::KillClient => signal(running.id(), "KILL"),
             Fault::RedisEmptied => world.redis.kill_and_restart_empty(),
             Fault::RedisCut => drop(world.redis.command(&["client", "kill", "type", "normal"])),
             Fault::BrokerStopped => {

@@ -14,142 +14,20 @@ mod parts;
 mod refusals;
 mod resumed;
 
-use std::fs::File;
-use std::io::{Read, Seek};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use parts::{parts_of, signal};
+use parts::parts_of;
+use pipeline_tests::{Running, Said, Secrets, tool};
 use serde_json::Value;
 use services::{RabbitMq, Redis, RedisOptions};
 
-/// No run in these tests takes longer, whatever is done to it.
-const LIMIT: Duration = Duration::from_secs(120);
 const REDIS_PASSWORD: &str = "geheim-der-gradienten";
 /// A password that no server knows.
 const WRONG: &str = "ein-falsches-geheimnis";
 /// What must never be seen: passwords, also as they stand in a URL.
-const SECRETS: [&str; 5] = [REDIS_PASSWORD, WRONG, RabbitMq::USER.1, "geheim%2Fdes%40tests", RabbitMq::STRANGER.1];
-
-/// Where the tools are built to: beside the folder of the tests.
-fn programs() -> PathBuf {
-    let folder = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned();
-    for name in ["prep", "shard", "train"] {
-        let missing = "is not built: run `cargo build --release --workspace` first, as `make test` does";
-        assert!(folder.join(name).is_file(), "{} {missing}", folder.join(name).display());
-    }
-    folder
-}
-
-/// What a process did.
-#[derive(Debug)]
-struct Said {
-    #[expect(dead_code, reason = "what fails is shown whole")]
-    line: String,
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-    seconds: f64,
-}
-
-impl Said {
-    /// The report, of a process that succeeded.
-    #[track_caller]
-    fn report(&self) -> Value {
-        assert_eq!(self.code, Some(0), "{self:#?}");
-        let last = self.stdout.lines().last();
-        last.and_then(|line| serde_json::from_str(line).ok()).unwrap_or_else(|| panic!("no report: {self:#?}"))
-    }
-
-    /// Model and history, of a run that succeeded.
-    #[track_caller]
-    fn digests(&self) -> [String; 2] {
-        let report = self.report();
-        ["model_digest", "history_digest"].map(|digest| report[digest].as_str().unwrap().to_owned())
-    }
-
-    /// Of a process that failed with one error that is no bug's.
-    #[track_caller]
-    fn failed_in_order(&self) {
-        assert!(matches!(self.code, Some(3 | 4 | 6 | 75 | 130 | 143)), "{self:#?}");
-        self.says_one_error();
-    }
-
-    /// Of a process that failed with `code`, and said `words`.
-    #[track_caller]
-    fn failed(&self, code: i32, words: &[&str]) {
-        assert_eq!(self.code, Some(code), "{self:#?}");
-        self.says_one_error();
-        for word in words {
-            assert!(self.stderr.contains(word), "`{word}` is not said: {self:#?}");
-        }
-    }
-
-    #[track_caller]
-    fn says_one_error(&self) {
-        assert_eq!(self.stdout, "", "{self:#?}");
-        assert_eq!(self.stderr.lines().filter(|line| line.contains("error:")).count(), 1, "{self:#?}");
-        assert!(!self.stderr.contains("panicked"), "{self:#?}");
-    }
-}
-
-/// A process at work. What it says goes to files, so that it never waits for a reader.
-struct Running {
-    line: String,
-    child: Child,
-    said: [File; 2],
-    begun: Instant,
-}
-
-impl Running {
-    fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().unwrap()
-    }
-
-    fn signal(&self, name: &str) {
-        signal(self.child.id(), name);
-    }
-
-    /// What it did, once it has ended; nothing when it does not end in time.
-    fn wait(&mut self) -> Option<Said> {
-        let status = loop {
-            if let Some(status) = self.ended() {
-                break status;
-            }
-            if self.begun.elapsed() > LIMIT {
-                return None;
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        };
-        let seconds = self.begun.elapsed().as_secs_f64();
-        let [stdout, stderr] = self.said();
-        for text in [&stdout, &stderr] {
-            assert!(!has_secret(text.as_bytes()), "`{}` tells a secret: {text}", self.line);
-        }
-        Some(Said { line: self.line.clone(), code: status.code(), stdout, stderr, seconds })
-    }
-
-    fn said(&mut self) -> [String; 2] {
-        self.said.each_mut().map(|file| {
-            let mut text = String::new();
-            file.rewind().unwrap();
-            file.read_to_string(&mut text).unwrap();
-            text
-        })
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn has_secret(bytes: &[u8]) -> bool {
-    SECRETS.iter().any(|secret| bytes.windows(secret.len()).any(|window| window == secret.as_bytes()))
-}
+const SECRETS: Secrets =
+    Secrets(&[REDIS_PASSWORD, WRONG, RabbitMq::USER.1, "geheim%2Fdes%40tests", RabbitMq::STRANGER.1]);
 
 /// A Redis, a RabbitMQ, and a folder with mini-batches of every kind.
 struct World {
@@ -169,7 +47,7 @@ impl World {
             let redis = Redis::with(&options);
             let folder = tempfile::tempdir().unwrap();
             std::fs::create_dir(folder.path().join("temporary")).unwrap();
-            let tool = |line: &str| start(folder.path(), line, &[]).wait().unwrap().report();
+            let tool = |line: &str| start(folder.path(), line, &[]).wait().report();
             tool("prep generate movielens --ratings 30000 --users 600 --movies 400 --seed 5 -o ratings.csv");
             tool("prep generate criteo --rows 20000 --seed 5 -o raw.tsv");
             tool("prep movielens ratings.csv --holdout 0.1 --name ratings -o prepared/ratings");
@@ -202,8 +80,7 @@ impl World {
     /// Runs what must come to an end.
     #[track_caller]
     fn done(&self, line: &str) -> Said {
-        let mut running = self.start(line);
-        running.wait().unwrap_or_else(|| panic!("`{line}` hangs; it says {:?}", running.said()))
+        self.start(line).wait()
     }
 
     /// The folder of the run `name`.
@@ -226,7 +103,7 @@ impl World {
 
     /// Waits for the end of a run, whatever was done to it.
     fn end(&self, running: &mut Running, run: &str, what: &str) -> Said {
-        running.wait().unwrap_or_else(|| panic!("{what}: it hangs.\n{}", self.whereabouts(running, run)))
+        running.within_limit().unwrap_or_else(|| panic!("{what}: it hangs.\n{}", self.whereabouts(running, run)))
     }
 
     /// Where everybody is, for a run that hangs.
@@ -303,23 +180,15 @@ fn gone(run: &str, what: &str) -> Duration {
 
 /// Starts a tool in `folder`.
 fn start(folder: &Path, line: &str, env: &[(&str, String)]) -> Running {
-    let said = [tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap()];
-    let mut words = line.split_whitespace();
-    let mut command = Command::new(programs().join(words.next().unwrap()));
-    for name in ["AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION"] {
-        command.env_remove(name);
-    }
-    let [stdout, stderr] = said.each_ref().map(|file| Stdio::from(file.try_clone().unwrap()));
-    command.args(words).current_dir(folder).env("TMPDIR", folder.join("temporary"));
-    command.envs(env.iter().cloned()).stdin(Stdio::null()).stdout(stdout).stderr(stderr);
-    let begun = Instant::now();
-    Running { line: line.to_owned(), child: command.spawn().unwrap(), said, begun }
+    let mut command = tool(line);
+    command.env("TMPDIR", folder.join("temporary")).envs(env.iter().cloned());
+    Running::start(line, command, folder, SECRETS)
 }
 
 /// A search that finds nothing would make the tests above it worthless.
 #[test]
 fn a_secret_is_found() {
-    assert!(has_secret(format!("redis://:{REDIS_PASSWORD}@host").as_bytes()));
-    assert!(has_secret(RabbitMq::url_of("amqp", RabbitMq::USER, 1, "/").as_bytes()));
-    assert!(!has_secret(b"geheim"));
+    assert!(SECRETS.are_in(format!("redis://:{REDIS_PASSWORD}@host").as_bytes()));
+    assert!(SECRETS.are_in(RabbitMq::url_of("amqp", RabbitMq::USER, 1, "/").as_bytes()));
+    assert!(!SECRETS.are_in(b"geheim"));
 }

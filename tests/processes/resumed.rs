@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use pipeline_tests::Running;
 use random::Stream;
 
-use super::parts::parts_of;
-use super::{Running, World, gone};
+use super::parts::{self, parts_of};
+use super::{World, gone};
 
 const SETTINGS: &str = "--manifest sparse.json --step-batches 8 --max-epochs 60 --patience 1000";
 const LAUNCH: &str = "--launch process --workers 4";
@@ -13,7 +14,7 @@ const LAUNCH: &str = "--launch process --workers 4";
 /// Waits until everybody is there, and so much longer.
 fn wait_for(world: &World, running: &mut Running, run: &str, then: Duration) {
     while parts_of(&world.run(run)).len() < 5 {
-        assert!(running.ended().is_none() && running.begun.elapsed() < Duration::from_secs(30), "{:?}", running.said());
+        assert!(running.ended().is_none() && running.elapsed() < Duration::from_secs(30), "{:?}", running.said());
         std::thread::sleep(Duration::from_millis(10));
     }
     std::thread::sleep(then);
@@ -47,8 +48,8 @@ fn a_run_that_was_stopped_or_has_lost_its_client_goes_on() {
         let mut running = world.train(&run, &format!("{SETTINGS} {LAUNCH} --checkpoint-every {every}"));
         let then = Duration::from_secs_f64(stream.unit() * at * horizon);
         wait_for(&world, &mut running, &run, then);
-        running.signal("KILL");
-        running.child.wait().unwrap();
+        parts::signal(running.id(), "KILL");
+        assert!(running.within_limit().is_some());
         println!("{run} after {then:?}: all gone after {:?}", gone(&world.run(&run), &run));
         what_is_left_goes_away(&world, &run, number == 0);
         goes_on(&world, &run, &format!("--workers {workers}"), &expected);
@@ -58,7 +59,7 @@ fn a_run_that_was_stopped_or_has_lost_its_client_goes_on() {
         let run = format!("stopped-by-{signal}");
         let mut running = world.train(&run, &format!("{SETTINGS} {LAUNCH}"));
         wait_for(&world, &mut running, &run, Duration::from_millis(1000));
-        running.signal(signal);
+        parts::signal(running.id(), signal);
         let signalled = Instant::now();
         let said = world.end(&mut running, &run, &run);
         println!("{run}: {:?} later: {}", signalled.elapsed(), said.stderr.lines().last().unwrap());

@@ -16,7 +16,7 @@ use crate::Watch;
 use crate::checkpoints::Checkpoints;
 use crate::control::{ControlError, ControlPlane, Mailbox};
 use crate::display::Display;
-use crate::error::Error;
+use crate::error::{Error, last_error};
 use crate::job::Job;
 use crate::plan::Plan;
 use crate::plan::launch::Processes;
@@ -279,10 +279,7 @@ impl Client<'_> {
                 // It was told to go. If it is missed after all, the supervisor says so.
                 End::Done => continue,
                 End::Killed(why) => why,
-                End::Failed { words, .. } => {
-                    let error = words.lines().find_map(|line| line.split_once("error: "));
-                    error.map_or_else(String::new, |(_, error)| error.to_owned())
-                }
+                End::Failed { words, .. } => last_error(&words).to_owned(),
             };
             self.died(&format!("worker {worker}"), &why)?;
             self.launch_worker(worker)?;

@@ -150,7 +150,7 @@ pub enum Error {
     #[error(transparent)]
     Stopped(#[from] reporting::interrupt::Stopped),
     /// A process of the run that has failed.
-    #[error("{part} has failed: {}", last_line(words))]
+    #[error("{part} has failed: {}", last_error(words))]
     Process {
         /// Which.
         part: String,
@@ -272,7 +272,7 @@ impl Explain for Error {
 }
 
 /// What a process said last, without the words before it.
-fn last_line(words: &str) -> &str {
+pub(crate) fn last_error(words: &str) -> &str {
     let error = words.lines().rev().find_map(|line| line.split_once("error: "));
     error.map_or_else(|| words.lines().next_back().unwrap_or("it said nothing"), |(_, error)| error)
 }

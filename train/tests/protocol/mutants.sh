@@ -48,6 +48,6 @@ mutant "a worker that is ahead does not go back" $worker \
     'self.steps > at || self.steps < base_steps(&directive)' 'self.steps < base_steps(&directive)'
 mutant "a worker does not catch up" $worker \
     'if self.steps < at {' 'if self.steps + 1 < at {'
-mutant "an older directive is followed" $worker \
-    'present.turn < directive.turn' 'present.turn != directive.turn'
+mutant "what a dead worker was storing is waited for" $supervisor \
+    'self.pending.retain(|p| !lost(p));' ''
 echo "all $found rules are held by the simulation"
