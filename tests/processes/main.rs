@@ -9,6 +9,7 @@
 )]
 
 mod bits;
+mod commands;
 mod faults;
 mod parts;
 mod refusals;

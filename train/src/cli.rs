@@ -325,6 +325,10 @@ pub struct TrainArgs {
     /// How workers are launched.
     #[arg(long, value_enum, default_value_t = LaunchArg::Thread, value_name = "HOW", help_heading = "Workers")]
     pub launch: LaunchArg,
+    /// The line of a shell that launches one worker and lasts as long as it: `train $GRISTMILL_JOIN` somewhere, with $GRISTMILL_AMQP and
+    /// $GRISTMILL_REDIS in its environment. $GRISTMILL_WORKER and $GRISTMILL_INCARNATION are its numbers.
+    #[arg(long, value_name = "LINE", help_heading = "Workers")]
+    pub command: Option<String>,
     /// Redis for the exchange of gradients: redis:// or rediss://[user:password@]host[:port][/db], redis-cluster:// for a cluster;
     /// several, separated by commas, share the load [default: $GRISTMILL_REDIS].
     #[arg(long, value_name = "URL", help_heading = "Workers")]
@@ -419,6 +423,8 @@ pub enum LaunchArg {
     Thread,
     /// As processes on this machine, which meet through Redis (or object storage) and RabbitMQ.
     Process,
+    /// As processes anywhere, each launched by `--command`: ssh, a cluster's scheduler, Kubernetes. The supervisor stays here.
+    Command,
 }
 
 /// How gradients are exchanged.

@@ -68,6 +68,8 @@ pub fn train(plan: &Plan, processes: &Processes, watch: Watch<'_>) -> Result<(Fi
     // What is wrong with the servers is said once, here, and not by each worker.
     drop(Connections::open(&processes.servers, &session, FIRST_DEADLINE)?.store()?);
     let connections = Connections::open(&processes.servers, &session, DEADLINE)?;
+    let launcher = Launcher { processes, out: &plan.out, session: &session };
+    launcher.check()?;
     if !processes.resume {
         checkpoints.clear()?;
     }
@@ -75,7 +77,7 @@ pub fn train(plan: &Plan, processes: &Processes, watch: Watch<'_>) -> Result<(Fi
     let rules = plan.rules()?;
     let mut client = Client {
         session: &session,
-        launcher: Launcher { processes, out: &plan.out, session: &session },
+        launcher,
         connections: &connections,
         display: Display::new(watch.console, watch.progress, rules.metric, rules.holdout_base),
         supervisor: None,
@@ -209,8 +211,11 @@ impl Client<'_> {
                 if self.wanted != n_workers {
                     self.tell(Message::Scale { n_workers: self.wanted })?;
                 }
+                // The supervisor does not know of lives that it has never heard of; a young one may be about to speak.
+                let grown = self.launcher.processes.worker_timeout / 2;
                 for (worker, incarnation) in silent {
-                    if let Some(life) = self.workers.get_mut(&worker).filter(|life| life.incarnation == incarnation) {
+                    let dead = |life: &&mut Life| life.incarnation == incarnation || life.age() > grown;
+                    if let Some(life) = self.workers.get_mut(&worker).filter(dead) {
                         life.kill("it was not heard of");
                     }
                 }

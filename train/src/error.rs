@@ -262,7 +262,9 @@ impl Explain for Error {
                 words.lines().find_map(|line| line.split_once("fix: ")).map(|(_, fix)| fix.to_owned())
             }
             Self::Dying { .. } => Some(
-                "give it more `--memory-limit` or `--time-limit` if it passed these; see what else is on the machine".to_owned(),
+                "see that what launches it works, and what else is on its machine; give it more `--memory-limit` or `--time-limit` \
+                 if it passed these; then go on with `train --resume`"
+                    .to_owned(),
             ),
             Self::Paused { run, .. } => Some(format!("go on with `train --resume {run}`")),
             Self::Stopped(stopped) => stopped.fix(),

@@ -344,7 +344,7 @@ fn identity(manifest: &Digest, task: &Task, limits: &Limits) -> Digest {
     digest(format!("run 1 {manifest} {settings} {limits:?}").as_bytes())
 }
 
-fn usage(problem: impl Into<String>, fix: &str) -> Error {
+pub(crate) fn usage(problem: impl Into<String>, fix: &str) -> Error {
     Error::Usage { problem: problem.into(), fix: fix.to_owned() }
 }
 

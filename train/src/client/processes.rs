@@ -1,4 +1,5 @@
-//! The launcher of processes on this machine, each with the limits that a function would have.
+//! The launcher of processes: of this program on this machine, each with the limits that a function would have, or by a line of a shell
+//! that launches a worker elsewhere and lasts as long as it.
 
 use std::io::Read;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -8,10 +9,12 @@ use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
 use manifests::place::Place;
+use rustix::process::{Pid, Signal};
 
 use super::{End, Role};
 use crate::error::Error;
-use crate::plan::launch::{AMQP, ExchangeAt, Processes, REDIS};
+use crate::plan::launch::{AMQP, ExchangeAt, JOIN, Processes, REDIS};
+use crate::plan::usage;
 
 /// Most of what a process says that is kept, in bytes: the end of it.
 const SAID_MAX: usize = 8 << 10;
@@ -25,19 +28,56 @@ pub(super) struct Launcher<'a> {
 }
 
 impl Launcher<'_> {
+    /// The arguments by which `role` takes part.
+    fn join(&self, role: Role, incarnation: u32) -> Vec<String> {
+        let out = self.out.local_path().map_or_else(|| self.out.to_string(), |path| path.display().to_string());
+        let mut words = vec!["join".to_owned(), out, "--quiet".to_owned()];
+        let mut flag = |name: &str, value: &dyn std::fmt::Display| words.extend([name.to_owned(), value.to_string()]);
+        flag("--session", &self.session);
+        flag("--incarnation", &incarnation);
+        match role {
+            Role::Supervisor { workers } => flag("--workers", &workers),
+            Role::Worker { worker, supervisor } => {
+                flag("--worker", &worker);
+                flag("--supervisor", &supervisor);
+            }
+        }
+        words
+    }
+
+    /// Whether a shell leaves the arguments as they are.
+    ///
+    /// # Errors
+    /// When it would take them for something else.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let words = self.join(Role::Worker { worker: 0, supervisor: 0 }, 0);
+        match words.into_iter().find(|word| word.contains(is_special)) {
+            Some(word) if self.processes.command.is_some() => Err(usage(
+                format!("`{word}` has a character that the shell of --command would not leave as it is"),
+                "name another place for the run by -o: letters, digits and /._-:=@%+,~ are left alone",
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Begins the life number `incarnation` of `role`.
     ///
     /// # Errors
     /// When the system refuses a process.
     pub(super) fn launch(&self, role: Role, incarnation: u32) -> Result<Life, Error> {
-        let program = std::env::current_exe().map_err(Error::internal)?;
-        let mut command = Command::new(program);
-        let out = self.out.local_path().map_or_else(|| self.out.to_string(), |path| path.display().to_string());
-        command.args(["join", &out, "--quiet", "--session", self.session, "--incarnation", &incarnation.to_string()]);
-        match role {
-            Role::Supervisor { workers } => command.args(["--workers", &workers.to_string()]),
-            Role::Worker { worker, supervisor } => {
-                command.args(["--worker", &worker.to_string(), "--supervisor", &supervisor.to_string()])
+        let words = self.join(role, incarnation);
+        let mut command = match (role, &self.processes.command) {
+            (Role::Worker { worker, .. }, Some(line)) => {
+                let mut command = Command::new("/bin/sh");
+                command.args(["-c", line]).env(JOIN, words.join(" "));
+                command.env("GRISTMILL_WORKER", worker.to_string());
+                command.env("GRISTMILL_INCARNATION", incarnation.to_string());
+                command
+            }
+            _ => {
+                let mut command = Command::new(std::env::current_exe().map_err(Error::internal)?);
+                command.args(&words);
+                command
             }
         };
         // The URLs may hold passwords, and what is on the command line everybody on the machine can read.
@@ -73,6 +113,11 @@ impl Launcher<'_> {
             killed: None,
         })
     }
+}
+
+/// What a shell takes for anything else than a part of a word.
+fn is_special(c: char) -> bool {
+    !c.is_ascii_alphanumeric() && !"/._-:=@%+,~".contains(c)
 }
 
 /// One life of a supervisor or worker.
@@ -111,11 +156,22 @@ impl Life {
         None
     }
 
+    /// How long ago it began.
+    pub(super) fn age(&self) -> Duration {
+        self.began.elapsed()
+    }
+
     /// Ends it at once. What for is said when it has ended.
     pub(super) fn kill(&mut self, why: &str) {
         self.killed.get_or_insert_with(|| why.to_owned());
-        // One that has ended by itself meanwhile is fine.
-        let _ = self.child.kill();
+        self.kill_group();
+    }
+
+    /// Ends it and what a shell has launched for it. One that has ended by itself meanwhile is fine.
+    fn kill_group(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = rustix::process::kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+        }
     }
 
     /// Waits for its end until `deadline`, then kills it.
@@ -140,7 +196,7 @@ impl Life {
 
 impl Drop for Life {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        self.kill_group();
         let _ = self.child.wait();
     }
 }

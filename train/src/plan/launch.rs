@@ -19,6 +19,9 @@ pub const AMQP: &str = "GRISTMILL_AMQP";
 /// Where the URLs of Redis are looked for when no flag gives them.
 pub const REDIS: &str = "GRISTMILL_REDIS";
 
+/// Where a line that launches a worker finds its arguments.
+pub const JOIN: &str = "GRISTMILL_JOIN";
+
 /// How workers are launched.
 #[derive(Clone, Debug)]
 pub enum Launch {
@@ -31,6 +34,8 @@ pub enum Launch {
 /// Workers as processes.
 #[derive(Clone, Debug)]
 pub struct Processes {
+    /// The line of a shell that launches a worker; without it, workers are processes of this program.
+    pub command: Option<String>,
     /// Where they meet.
     pub servers: Servers,
     /// How gradients are exchanged.
@@ -158,8 +163,9 @@ const CHECKPOINT_EVERY: u64 = 100;
 const WORKER_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(super) fn resolve(args: &TrainArgs) -> Result<Launch, Error> {
-    let wanted = args.launch == LaunchArg::Process;
+    let wanted = args.launch != LaunchArg::Thread;
     let given = [
+        ("--command", args.command.is_some()),
         ("--redis", args.redis.is_some()),
         ("--amqp", args.amqp.is_some()),
         ("--exchange", args.exchange.is_some()),
@@ -191,6 +197,7 @@ fn processes(args: &TrainArgs, exchange: Option<&str>, resumed: Option<&Job>) ->
     }
     let given = args.strategy.map(Strategy::from);
     Ok(Launch::Processes(Box::new(Processes {
+        command: command(args)?,
         servers: servers(args.amqp.as_deref(), args.redis.as_deref(), exchange)?,
         strategy: resumed.map(|job| job.strategy).or(given).unwrap_or(Strategy::Auto),
         checkpoint_every: resumed.map(|job| job.checkpoint_every).or(args.checkpoint_every).unwrap_or(CHECKPOINT_EVERY),
@@ -199,6 +206,25 @@ fn processes(args: &TrainArgs, exchange: Option<&str>, resumed: Option<&Job>) ->
         memory_limit: args.memory_limit.map(|bytes| bytes.as_u64()),
         resume: resumed.is_some(),
     })))
+}
+
+/// The line that launches a worker, where one does.
+fn command(args: &TrainArgs) -> Result<Option<String>, Error> {
+    let example = r#"one is: --launch command --command 'ssh -o SendEnv=GRISTMILL_* "node$GRISTMILL_WORKER" train $GRISTMILL_JOIN'"#;
+    match (args.launch, &args.command) {
+        (LaunchArg::Command, None) => {
+            Err(usage("`--launch command` needs a --command that launches a worker", example))
+        }
+        (LaunchArg::Process, Some(_)) => Err(usage("--command is for `--launch command`", example)),
+        (_, Some(line)) if !line.contains(JOIN) => {
+            let problem = format!("--command does not use ${JOIN}, so it cannot launch the worker that is wanted");
+            Err(usage(problem, example))
+        }
+        (_, Some(_)) if args.memory_limit.is_some() => {
+            Err(usage("--memory-limit is for processes on this machine", "limit the memory of a worker in --command"))
+        }
+        (_, command) => Ok(command.clone()),
+    }
 }
 
 /// Where RabbitMQ is, as `given` or by the environment.
