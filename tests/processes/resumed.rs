@@ -8,7 +8,7 @@ use random::Stream;
 use super::parts::{self, parts_of};
 use super::{World, gone};
 
-const SETTINGS: &str = "--manifest sparse.json --step-batches 8 --max-epochs 60 --patience 1000";
+const SETTINGS: &str = "--manifest sparse.json --step-batches 8 --max-epochs 100 --patience 1000";
 const LAUNCH: &str = "--launch process --workers 4";
 
 /// Waits until everybody is there, and so much longer.
@@ -35,18 +35,17 @@ fn goes_on(world: &World, run: &str, flags: &str, expected: &[String; 2]) {
 fn a_run_that_was_stopped_or_has_lost_its_client_goes_on() {
     let world = World::new();
     let expected = world.expected(SETTINGS);
-    let begun = Instant::now();
     let in_peace = world.end(&mut world.train("peace", &format!("{SETTINGS} {LAUNCH}")), "peace", "peace");
     assert_eq!(in_peace.digests(), expected);
-    let horizon = begun.elapsed().as_secs_f64();
-    println!("in peace {horizon:.1} s");
+    println!("in peace {:.1} s", in_peace.seconds);
 
+    // Everything is done in the first two seconds of a run, which takes longer.
     let mut stream = Stream::new(6, "resumed");
     // The last one is killed before its first checkpoint.
-    for (number, (every, workers, at)) in [(10, 3, 0.7), (25, 1, 0.4), (100_000, 2, 0.3)].into_iter().enumerate() {
+    for (number, (every, workers, at)) in [(10, 3, 1.4), (25, 1, 0.8), (100_000, 2, 0.3)].into_iter().enumerate() {
         let run = format!("killed{number}");
         let mut running = world.train(&run, &format!("{SETTINGS} {LAUNCH} --checkpoint-every {every}"));
-        let then = Duration::from_secs_f64(stream.unit() * at * horizon);
+        let then = Duration::from_secs_f64(stream.unit() * at);
         wait_for(&world, &mut running, &run, then);
         parts::signal(running.id(), "KILL");
         assert!(running.within_limit().is_some());

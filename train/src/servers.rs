@@ -16,7 +16,7 @@ use crate::plan::launch::{ExchangeAt, Servers};
 const EXPIRY: Duration = Duration::from_secs(600);
 
 /// A call to a server that takes longer has failed. It may be tried again meanwhile, as servers are restarted and networks recover.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Who has just typed where a server is learns sooner that it is not there.
 pub const FIRST_DEADLINE: Duration = Duration::from_secs(5);

@@ -334,6 +334,10 @@ impl<'a, M: Model> Shell<'a, M> {
             self.timings.exchange_write_us += micros(&mut self.step_over);
         }
         self.batches = Some(Reading { step: step + 1, ..reading });
+        // While the gradients are on their way, there is time for what comes next.
+        self.decode_ahead();
+        self.exchange.settle()?;
+        self.timings.exchange_write_us += micros(&mut self.step_over);
         Ok(losses)
     }
 
@@ -371,9 +375,6 @@ impl<'a, M: Model> Shell<'a, M> {
         if collect.past || self.timings.step != step {
             self.timings = StepTimings { step, ..StepTimings::default() };
         }
-        // Until the gradients of the others are there, there is time for what comes next.
-        self.timings.exchange_write_us += micros(&mut self.step_over);
-        self.decode_ahead();
         let n_slots = self.job.schedule.n_slots(step);
         let (began, mut repeated) = (Instant::now(), Instant::now());
         let collected = loop {

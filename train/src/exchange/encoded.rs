@@ -304,6 +304,10 @@ impl<M: Model> UpdateExchange<M::Gradient> for EncodedExchange<'_, M> {
         self.write(state, pieces)
     }
 
+    fn settle(&self) -> Result<(), ExchangeError> {
+        Ok(self.writer.settle()?)
+    }
+
     fn collect(&self, collect: Collect, n_slots: u32, wait: Duration) -> Result<Collected<M::Gradient>, ExchangeError> {
         let state = &mut *self.locked();
         self.present(state, collect, n_slots);

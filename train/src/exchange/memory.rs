@@ -48,6 +48,10 @@ impl<G: PartialEq + Send + Sync> UpdateExchange<G> for MemoryExchange<G> {
         Ok(())
     }
 
+    fn settle(&self) -> Result<(), ExchangeError> {
+        Ok(())
+    }
+
     fn collect(&self, collect: Collect, n_slots: u32, wait: Duration) -> Result<Collected<G>, ExchangeError> {
         let deadline = Instant::now() + wait;
         let mut state = self.state.lock().expect(LOCK);

@@ -2,8 +2,7 @@
 //!
 //! What waits here is bounded by the protocol: nobody computes a step while its predecessor is not published.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
@@ -25,17 +24,20 @@ pub struct Writer {
 
 #[derive(Default)]
 struct Shared {
-    waiting: AtomicUsize,
-    failure: Mutex<Option<ServiceError>>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// What is not written yet.
+    waiting: usize,
+    failure: Option<ServiceError>,
 }
 
 impl Shared {
-    fn failure(&self) -> Option<ServiceError> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn fail(&self, error: ServiceError) {
-        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -53,14 +55,17 @@ impl Writer {
                 for job in received {
                     let done = match job {
                         // After a failure the run is going to end: what is there expires by itself.
-                        _ if shared.failure().is_some() => Ok(()),
+                        _ if shared.state().failure.is_some() => Ok(()),
                         Job::Put(pieces) => store.put(&pieces),
                         Job::Delete(names) => store.delete(&names),
                     };
+                    let mut state = shared.state();
+                    state.waiting -= 1;
                     if let Err(error) = done {
-                        shared.fail(error);
+                        state.failure = Some(error);
                     }
-                    shared.waiting.fetch_sub(1, Ordering::SeqCst);
+                    drop(state);
+                    shared.changed.notify_all();
                 }
             }
         };
@@ -87,7 +92,17 @@ impl Writer {
     /// Whether everything is written.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.shared.waiting.load(Ordering::SeqCst) == 0
+        self.shared.state().waiting == 0
+    }
+
+    /// Waits until everything is written, which takes no longer than the calls to the store that it needs.
+    ///
+    /// # Errors
+    /// When something could not be written.
+    pub fn settle(&self) -> Result<(), ServiceError> {
+        let waits = |state: &mut State| state.waiting > 0;
+        let state = self.shared.changed.wait_while(self.shared.state(), waits);
+        state.unwrap_or_else(PoisonError::into_inner).failure.clone().map_or(Ok(()), Err)
     }
 
     /// Whether everything could be written so far.
@@ -95,12 +110,12 @@ impl Writer {
     /// # Errors
     /// When it could not.
     pub fn check(&self) -> Result<(), ServiceError> {
-        self.shared.failure().map_or(Ok(()), Err)
+        self.shared.state().failure.clone().map_or(Ok(()), Err)
     }
 
     fn hand_over(&self, job: Job) -> Result<(), ServiceError> {
         self.check()?;
-        self.shared.waiting.fetch_add(1, Ordering::SeqCst);
+        self.shared.state().waiting += 1;
         // The thread receives until this is dropped.
         let _ = self.jobs.as_ref().map(|jobs| jobs.send(job));
         Ok(())

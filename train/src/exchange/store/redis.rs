@@ -33,6 +33,8 @@ use crate::service::ServiceError;
 
 /// Commands that are under way at once on one connection.
 const IN_FLIGHT: usize = 256;
+/// A connection over which nothing comes for this long is given up.
+const ATTEMPT: Duration = Duration::from_secs(15);
 /// Pause before the second attempt; it doubles up to the longest.
 const PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
@@ -223,7 +225,8 @@ impl Server {
         let infos: Vec<_> = urls.iter().map(info).collect::<Result<_, _>>().map_err(failed)?;
         let clients = infos.iter().cloned().map(Client::open).collect::<Result<_, _>>().map_err(failed)?;
         let cluster = url.cluster.then(|| {
-            let builder = ClusterClient::builder(infos).connection_timeout(deadline / 2).response_timeout(deadline / 2);
+            let attempt = ATTEMPT.min(deadline / 2);
+            let builder = ClusterClient::builder(infos).connection_timeout(attempt).response_timeout(attempt);
             builder.tcp_settings(TcpSettings::default().set_nodelay(true)).build()
         });
         let cluster = cluster.transpose().map_err(failed)?;
@@ -242,7 +245,7 @@ impl Server {
         let mut pause = PAUSE;
         loop {
             // A connection whose other end is gone without a word must not take all the time that there is.
-            let attempt_end = end.min(Instant::now() + self.deadline / 2);
+            let attempt_end = end.min(Instant::now() + ATTEMPT.min(self.deadline / 2));
             let attempt = timeout_at(attempt_end, self.attempt(&open, command, &mut answered)).await;
             let failure = match attempt {
                 Ok(Ok(())) => return Ok(answered),
