@@ -76,12 +76,12 @@ pub trait UpdateExchange<G>: Send + Sync {
     /// transport.
     fn publish(&self, step: u64, slot: u32, gradient: Arc<G>, reduce_scatter: bool) -> Result<(), ExchangeError>;
 
-    /// Waits until all that was published can be had by all: whoever says that a gradient is there must be right, or those who come late
-    /// wait for it in vain.
+    /// Waits, at most for `wait`, until all that was published can be had by all; whether it can. Whoever says that a gradient is there
+    /// must be right, or those who come late wait for it in vain.
     ///
     /// # Errors
     /// A failure of the transport.
-    fn settle(&self) -> Result<(), ExchangeError>;
+    fn settle(&self, wait: Duration) -> Result<bool, ExchangeError>;
 
     /// Waits, at most for `wait`, until all `n_slots` gradients of the step can be had. Any number of workers may wait for the same
     /// step; one that waits again goes on where it left off.

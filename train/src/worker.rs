@@ -140,6 +140,8 @@ pub struct Shell<'a, M: Model> {
     /// The model at its start, until there is a checkpoint to go back to.
     start: Vec<u8>,
     saving: Saving,
+    /// What is to be said once all that was published can be had.
+    unsent: Option<(Address, Message)>,
     kept: Option<M::Saved>,
     timings: StepTimings,
     step_over: Instant,
@@ -174,6 +176,7 @@ impl<'a, M: Model> Shell<'a, M> {
         Ok(Self {
             protocol: Worker::new(&job.run, job.worker, job.supervisor, job.schedule, 0),
             saving: Saving::new(job.worker, job.incarnation),
+            unsent: None,
             job,
             model,
             exchange,
@@ -242,7 +245,8 @@ impl<'a, M: Model> Shell<'a, M> {
     fn carry_out(&mut self, command: Command) -> Result<Option<Event>, Error> {
         Ok(match command {
             Command::Send(to, message) => {
-                self.control.hand_over(to, &envelope(&self.job.run, self.job.address(), message))?;
+                self.unsent = Some((to, message));
+                self.send_once_settled(Duration::ZERO)?;
                 None
             }
             Command::Compute { step, n_workers } => Some(Event::Computed { losses: self.compute(step, n_workers)? }),
@@ -281,6 +285,18 @@ impl<'a, M: Model> Shell<'a, M> {
                 None
             }
         })
+    }
+
+    /// Sends what was not sent because the gradients that it tells of were on their way, once they can be had. Whether there is nothing
+    /// left to send.
+    fn send_once_settled(&mut self, wait: Duration) -> Result<bool, Error> {
+        let Some((to, message)) = self.unsent.take() else { return Ok(true) };
+        if !self.exchange.settle(wait)? {
+            self.unsent = Some((to, message));
+            return Ok(false);
+        }
+        self.control.hand_over(to, &envelope(&self.job.run, self.job.address(), message))?;
+        Ok(true)
     }
 
     fn load(&mut self, stored: Option<&Stored>) -> Result<(), Error> {
@@ -336,8 +352,6 @@ impl<'a, M: Model> Shell<'a, M> {
         self.batches = Some(Reading { step: step + 1, ..reading });
         // While the gradients are on their way, there is time for what comes next.
         self.decode_ahead();
-        self.exchange.settle()?;
-        self.timings.exchange_write_us += micros(&mut self.step_over);
         Ok(losses)
     }
 
@@ -378,7 +392,9 @@ impl<'a, M: Model> Shell<'a, M> {
         let n_slots = self.job.schedule.n_slots(step);
         let (began, mut repeated) = (Instant::now(), Instant::now());
         let collected = loop {
-            match self.exchange.collect(collect, n_slots, POLL)? {
+            // Looking takes about as long as what is on its way still.
+            let wait = if self.send_once_settled(Duration::ZERO)? { POLL } else { Duration::ZERO };
+            match self.exchange.collect(collect, n_slots, wait)? {
                 Collected::Missing(_) => {}
                 collected => break collected,
             }
@@ -402,6 +418,9 @@ impl<'a, M: Model> Shell<'a, M> {
             }
             self.check_heard()?;
         };
+        if !self.send_once_settled(self.job.wait_max)? {
+            return Err(Error::Slow { seconds: self.job.wait_max.as_secs() });
+        }
         let spent = micros(&mut self.step_over);
         let traffic = self.exchange.traffic();
         // Between threads, reading costs nothing and all of it is waiting.
@@ -442,6 +461,7 @@ impl<'a, M: Model> Shell<'a, M> {
     fn wait(&mut self) -> Result<Event, Error> {
         let began = Instant::now();
         loop {
+            self.send_once_settled(POLL)?;
             if let Some(message) = self.receive(POLL)? {
                 return Ok(Event::Received(message));
             }

@@ -304,8 +304,8 @@ impl<M: Model> UpdateExchange<M::Gradient> for EncodedExchange<'_, M> {
         self.write(state, pieces)
     }
 
-    fn settle(&self) -> Result<(), ExchangeError> {
-        Ok(self.writer.settle()?)
+    fn settle(&self, wait: Duration) -> Result<bool, ExchangeError> {
+        Ok(self.writer.settle(wait)?)
     }
 
     fn collect(&self, collect: Collect, n_slots: u32, wait: Duration) -> Result<Collected<M::Gradient>, ExchangeError> {

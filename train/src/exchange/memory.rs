@@ -48,8 +48,8 @@ impl<G: PartialEq + Send + Sync> UpdateExchange<G> for MemoryExchange<G> {
         Ok(())
     }
 
-    fn settle(&self) -> Result<(), ExchangeError> {
-        Ok(())
+    fn settle(&self, _: Duration) -> Result<bool, ExchangeError> {
+        Ok(true)
     }
 
     fn collect(&self, collect: Collect, n_slots: u32, wait: Duration) -> Result<Collected<G>, ExchangeError> {

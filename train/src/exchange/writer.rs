@@ -4,6 +4,7 @@
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -95,14 +96,15 @@ impl Writer {
         self.shared.state().waiting == 0
     }
 
-    /// Waits until everything is written, which takes no longer than the calls to the store that it needs.
+    /// Waits, at most for `wait`, until everything is written; whether it is.
     ///
     /// # Errors
     /// When something could not be written.
-    pub fn settle(&self) -> Result<(), ServiceError> {
+    pub fn settle(&self, wait: Duration) -> Result<bool, ServiceError> {
         let waits = |state: &mut State| state.waiting > 0;
-        let state = self.shared.changed.wait_while(self.shared.state(), waits);
-        state.unwrap_or_else(PoisonError::into_inner).failure.clone().map_or(Ok(()), Err)
+        let settled = self.shared.changed.wait_timeout_while(self.shared.state(), wait, waits);
+        let state = settled.unwrap_or_else(PoisonError::into_inner).0;
+        state.failure.clone().map_or(Ok(state.waiting == 0), Err)
     }
 
     /// Whether everything could be written so far.

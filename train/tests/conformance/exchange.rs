@@ -201,8 +201,8 @@ fn in_memory(case: Case<'_>) {
         fn publish(&self, step: u64, slot: u32, gradient: Arc<Gradient>, slices: bool) -> Result<(), ExchangeError> {
             self.0.publish(step, slot, gradient, slices)
         }
-        fn settle(&self) -> Result<(), ExchangeError> {
-            self.0.settle()
+        fn settle(&self, wait: Duration) -> Result<bool, ExchangeError> {
+            self.0.settle(wait)
         }
         fn collect(&self, collect: Collect, n: u32, wait: Duration) -> Result<Collected<Gradient>, ExchangeError> {
             self.0.collect(collect, n, wait)
@@ -251,7 +251,7 @@ fn what_was_lost_is_published_again() {
         let store = Arc::<MemoryStore>::default();
         encoded(&store, reduce_scatter, &|ends| {
             ends.publish(1, 5, 0, gradient(1)).unwrap();
-            ends.ends[1].settle().unwrap();
+            assert!(ends.ends[1].settle(LONG).unwrap());
             assert_eq!(store.n_pieces(), if reduce_scatter { SLICES as usize } else { 1 });
             store.lose();
             ends.missing(5, 1, &[0]);
@@ -306,7 +306,7 @@ impl Store for Broken {
 fn what_cannot_be_written_is_told_to_who_waits() {
     let exchange = EncodedExchange::new(0, SLICES, &*MODEL, Arc::new(Broken)).unwrap();
     exchange.publish(0, 0, gradient(1), false).unwrap();
-    assert_eq!(exchange.settle().unwrap_err().to_string(), "there: no answer in time");
+    assert_eq!(exchange.settle(LONG).unwrap_err().to_string(), "there: no answer in time");
     let collect = Collect { step: 0, past: false, reduce_scatter: false, n_workers: 2 };
     let told = exchange.collect(collect, 2, LONG).unwrap_err();
     assert_eq!(told.to_string(), "there: no answer in time");
