@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 /// Starts "$@" and waits for it. A second process waits for the end of our standard input, which comes when the test ends, also
 /// when it is killed, and then ends the server and takes its folder away. It is a shell because a death signal for children has no
@@ -44,6 +45,24 @@ impl Server {
         self.watch.try_wait().ok().flatten()
     }
 
+    /// Waits until `is_ready`, looking again after each `pause`; its log when it ends or takes longer than `limit`.
+    pub(crate) fn wait(
+        &mut self,
+        limit: Duration,
+        pause: Duration,
+        is_ready: impl Fn(&Self) -> bool,
+    ) -> Result<(), String> {
+        let begun = Instant::now();
+        while !is_ready(self) {
+            let ended = self.ended();
+            if ended.is_some() || begun.elapsed() > limit {
+                return Err(format!("{} ({ended:?})", self.log()));
+            }
+            std::thread::sleep(pause);
+        }
+        Ok(())
+    }
+
     /// The last lines of what it said.
     pub(crate) fn log(&self) -> String {
         let log = std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
@@ -58,6 +77,22 @@ impl Drop for Server {
         let _ = self.watch.wait();
         let _ = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+/// What `attempt` starts, in one of three attempts: a port can be taken between its choice and its use. An attempt that fails gives the
+/// log of `what`.
+///
+/// # Panics
+/// When none succeeds, with the last log.
+pub(crate) fn start<T>(what: &str, attempt: impl Fn() -> Result<T, String>) -> T {
+    let mut said = String::new();
+    for _ in 0..3 {
+        match attempt() {
+            Ok(started) => return started,
+            Err(log) => said = log,
+        }
+    }
+    panic!("{what} does not start; it says:\n{said}");
 }
 
 /// `N` ports that were free a moment ago.

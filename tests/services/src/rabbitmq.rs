@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::Certificates;
-use crate::process::{Server, free_ports};
+use crate::process::{Server, free_ports, start};
 
 /// Ready after six seconds on an idle machine; a busy one gets two minutes.
 const READY_LIMIT: Duration = Duration::from_secs(120);
@@ -45,15 +45,7 @@ impl RabbitMq {
     /// When it is not installed, ends, or is not ready in time; with the end of its log.
     #[must_use]
     pub fn start() -> Self {
-        let mut said = String::new();
-        // A port can be taken between its choice and its use.
-        for _ in 0..3 {
-            match Self::attempt() {
-                Ok(started) => return started,
-                Err(log) => said = log,
-            }
-        }
-        panic!("RabbitMQ does not start; it says:\n{said}");
+        start("RabbitMQ", Self::attempt)
     }
 
     fn attempt() -> Result<Self, String> {
@@ -111,14 +103,9 @@ impl RabbitMq {
         let mut arguments = self.environment();
         arguments.extend([self.programs.join("rabbitmq-server").display().to_string(), "-noinput".to_owned()]);
         let mut broker = Server::start(Path::new("env"), &arguments, own).map_err(|e| e.to_string())?;
-        let begun = Instant::now();
-        while !self.ports[..2].iter().all(|&port| listens(port)) || !speaks_amqp(self.ports[0]) {
-            let ended = broker.ended();
-            if ended.is_some() || begun.elapsed() > READY_LIMIT {
-                return Err(format!("{} ({ended:?})", broker.log()));
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        broker.wait(READY_LIMIT, Duration::from_millis(50), |_| {
+            self.ports[..2].iter().all(|&port| listens(port)) && speaks_amqp(self.ports[0])
+        })?;
         self.broker = Some(broker);
         Ok(())
     }

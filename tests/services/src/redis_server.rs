@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use crate::process::{Server, find, free_ports};
+use crate::process::{Server, find, free_ports, start};
 
 /// Ready after a few hundredths of a second on an idle machine, a cluster after three seconds; a busy one gets half a minute.
 const READY_LIMIT: Duration = Duration::from_secs(30);
@@ -49,18 +49,11 @@ impl Redis {
     /// When it is not installed, ends, or is not ready in time; with the end of its log.
     #[must_use]
     pub fn with(options: &RedisOptions) -> Self {
-        let mut said = String::new();
-        // A port can be taken between its choice and its use.
-        for _ in 0..3 {
+        start("redis-server", || {
             let port = free_ports::<1>().expect("a free port")[0];
-            match attempt(port, options) {
-                Ok((server, folder)) => {
-                    return Self { server: Some(server), folder, port, options: options.clone() };
-                }
-                Err(log) => said = log,
-            }
-        }
-        panic!("redis-server does not start; it says:\n{said}");
+            let (server, folder) = attempt(port, options)?;
+            Ok(Self { server: Some(server), folder, port, options: options.clone() })
+        })
     }
 
     /// The port on 127.0.0.1.
@@ -186,14 +179,7 @@ fn attempt(port: u16, options: &RedisOptions) -> Result<(Server, PathBuf), Strin
     lines.extend(options.lines.iter().cloned());
     std::fs::write(folder.join("redis.conf"), lines.join("\n") + "\n").map_err(|e| e.to_string())?;
     let mut server = Server::start(&program, &["redis.conf".to_owned()], folder.clone()).map_err(|e| e.to_string())?;
-    let begun = Instant::now();
-    while !server.log().contains("Ready to accept connections") {
-        let ended = server.ended();
-        if ended.is_some() || begun.elapsed() > READY_LIMIT {
-            return Err(format!("{} ({ended:?})", server.log()));
-        }
-        std::thread::sleep(PAUSE);
-    }
+    server.wait(READY_LIMIT, PAUSE, |server| server.log().contains("Ready to accept connections"))?;
     Ok((server, folder))
 }
 

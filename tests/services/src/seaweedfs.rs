@@ -2,9 +2,9 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::process::{Server, find, free_ports};
+use crate::process::{Server, find, free_ports, start};
 
 /// Ready after a second on an idle machine; a busy one gets a minute.
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -12,9 +12,8 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 /// A running S3 server with one bucket and two identities.
 #[derive(Debug)]
 pub struct SeaweedFs {
-    server: Server,
+    _server: Server,
     port: u16,
-    filer: u16,
 }
 
 impl SeaweedFs {
@@ -30,15 +29,7 @@ impl SeaweedFs {
     /// When it is not installed, ends, or is not ready in time; with the end of its log.
     #[must_use]
     pub fn start() -> Self {
-        let mut said = String::new();
-        // A port can be taken between its choice and its use.
-        for _ in 0..3 {
-            match Self::attempt() {
-                Ok(started) => return started,
-                Err(log) => said = log,
-            }
-        }
-        panic!("the S3 server does not start; it says:\n{said}");
+        start("the S3 server", Self::attempt)
     }
 
     fn attempt() -> Result<Self, String> {
@@ -81,25 +72,14 @@ impl SeaweedFs {
         ]);
         let off = ["s3.port.iceberg=0", "s3.port.lance=0", "s3.iam=false", "admin.ui=false", "webdav=false"];
         arguments.extend(off.map(|flag| format!("-{flag}")));
-        let server = Server::start(&weed, &arguments, folder).map_err(|e| e.to_string())?;
-        let mut started = Self { server, port: ports[6], filer: ports[4] };
-        let begun = Instant::now();
-        loop {
-            if started.is_ready() {
-                return Ok(started);
-            }
-            let ended = started.server.ended();
-            if ended.is_some() || begun.elapsed() > READY_LIMIT {
-                return Err(format!("{} ({ended:?})", started.server.log()));
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    /// Whether it answers and the bucket is there, which is made a little later and needs no signature to be seen as a folder.
-    fn is_ready(&self) -> bool {
-        let folder = format!("/buckets/{}/?limit=1", Self::BUCKET);
-        status(self.port, "/healthz") == Some(200) && status(self.filer, &folder) == Some(200)
+        let mut server = Server::start(&weed, &arguments, folder).map_err(|e| e.to_string())?;
+        let (port, filer) = (ports[6], ports[4]);
+        // It answers, and the bucket is there, which is made a little later and needs no signature to be seen as a folder.
+        let bucket = format!("/buckets/{bucket}/?limit=1");
+        server.wait(READY_LIMIT, Duration::from_millis(20), |_| {
+            status(port, "/healthz") == Some(200) && status(filer, &bucket) == Some(200)
+        })?;
+        Ok(Self { _server: server, port })
     }
 
     /// Base URL.
