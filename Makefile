@@ -1,8 +1,9 @@
 # make demo    build, then raw ratings to a trained recommender on this machine
 # make test    install what the tests need, run all of them
-# make test-faults     runs as processes, a hundred of them, with everything done to them: 10 minutes, and a table
+# make test-faults     runs as processes and as functions, a hundred each, with everything done to them: 40 minutes, and tables
 # make check   formatting and lints, then the tests
 # make test-examples   the recipes of manifests/examples, on small data
+# make test-guides     the Python and SQL of manifests/guides, with packages that are installed for it (pyarrow, polars, PyTorch, DuckDB)
 # make test-airflow    the DAG of manifests/examples in a real Airflow that is installed for it (300 MB) and removed again
 
 SHELL := /bin/sh
@@ -12,7 +13,7 @@ BIN := $(abspath $(TARGET))/release
 # Ratings of your own: a ratings.csv, ratings.dat or u.data, or a GroupLens zip. Without it some are generated.
 DATA ?=
 
-.PHONY: demo test test-examples test-airflow test-faults check build
+.PHONY: demo test test-examples test-guides test-airflow test-faults check build
 
 build:
 	cargo build --release --workspace --all-targets
@@ -39,6 +40,9 @@ test: build
 
 test-examples: build
 	manifests/examples/check.sh $(BIN)
+
+test-guides: build
+	manifests/guides/check.sh $(BIN)
 
 # SEEDS=1000 for more.
 test-faults: build

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic; clippy knows test functions, not what they call")]
 
+mod guides;
+
 use std::path::{Path, PathBuf};
 
 use clap::Parser;

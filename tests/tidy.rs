@@ -124,6 +124,9 @@ fn the_maths_and_the_formats_link_no_io() {
             names.filter(|name| heavy.iter().any(|h| name == h || name.starts_with(&format!("{h}-")))).collect();
         assert!(bad.is_empty(), "{package} links {bad:?}");
     }
+    // A function is a small program.
+    let tree = cargo(&["tree", "-e", "normal", "-p", "train-worker", "--prefix", "none"]);
+    assert!(tree.contains("lambda_runtime v") && !tree.contains("datafusion"), "{tree}");
     let tree = cargo(&["tree", "-e", "normal", "-p", "manifests", "--prefix", "none"]);
     assert!(tree.lines().any(|line| line.starts_with("object_store v")), "the check sees what is linked");
 }
@@ -148,8 +151,8 @@ fn each_sdk_is_named_in_one_file() {
             ],
         ),
         ("aws_sdk_s3", &["manifests/s3/src/sdk.rs"]),
-        ("aws_sdk_lambda", &[]),
-        ("lambda_runtime", &[]),
+        ("aws_sdk_lambda", &["train/lambda/src/functions.rs"]),
+        ("lambda_runtime", &["train/worker/src/main.rs"]),
         ("redis::", &["train/src/exchange/store/redis.rs"]),
         (
             "lapin::",
@@ -204,6 +207,72 @@ fn nothing_is_left_to_do() {
 #[test]
 fn no_text_names_a_folder_of_somebody_s_machine() {
     none(&occurrences(&texts(), &["/work/", "/root/", "/tmp/", "/Users/"]));
+}
+
+/// Lines of a Markdown text outside of code, from 1, and code in them taken out.
+fn prose(text: &str) -> Vec<(usize, String)> {
+    let mut fenced = false;
+    let mut prose = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        if line.trim_start().starts_with("```") {
+            fenced = !fenced;
+        } else if !fenced {
+            prose.push((number, line.split('`').step_by(2).collect()));
+        }
+    }
+    prose
+}
+
+/// The anchors of a Markdown text, as GitHub makes them of the headings.
+fn anchors(text: &str) -> Vec<String> {
+    let mut fenced = false;
+    let mut anchors: Vec<String> = Vec::new();
+    for line in text.lines() {
+        fenced ^= line.starts_with("```");
+        let Some(heading) = line.strip_prefix('#').filter(|_| !fenced) else { continue };
+        let words = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = words.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        let anchor: String = kept.map(|c| if c == ' ' { '-' } else { c }).collect();
+        let before = anchors.iter().filter(|known| **known == anchor).count();
+        anchors.push(if before == 0 { anchor } else { format!("{anchor}-{before}") });
+    }
+    anchors
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let texts: BTreeMap<String, String> = texts().into_iter().collect();
+    let mut problems = Vec::new();
+    let mut followed = 0;
+    for (path, text) in texts.iter().filter(|(path, _)| path.ends_with(".md")) {
+        for (number, line) in prose(text) {
+            let targets = line.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+            for target in targets.filter(|target| !target.contains("://")) {
+                followed += 1;
+                let (file, anchor) = target.split_once('#').map_or((target, None), |(f, a)| (f, Some(a)));
+                let mut parts: Vec<&str> = path.split('/').collect();
+                if !file.is_empty() {
+                    parts.pop();
+                }
+                for part in file.split('/').filter(|part| !part.is_empty()) {
+                    match part {
+                        ".." => drop(parts.pop()),
+                        part => parts.push(part),
+                    }
+                }
+                let to = parts.join("/");
+                let there = match anchor {
+                    None => root().join(&to).exists(),
+                    Some(anchor) => texts.get(&to).is_some_and(|text| anchors(text).iter().any(|a| a == anchor)),
+                };
+                if !there {
+                    problems.push(format!("{path}:{number}: {target} is not there"));
+                }
+            }
+        }
+    }
+    assert!(followed > 10, "only {followed} links were found");
+    none(&problems);
 }
 
 /// Fields of the structs in a `cli.rs`.

@@ -6,6 +6,7 @@
 //! | `gristmill.manifest` 2 | [`manifest::Manifest`] | `shard` | `train` |
 //! | `gristmill.preparation` 1 | [`preparation::Preparation`] | `train` | `train` |
 //! | `gristmill.run` 1 | [`report::TrainReport`] | `train` | people, schedulers |
+//! | `gristmill.prices` 1 | [`cost::Prices`] | people | `train` |
 //! | report lines | [`report`] | every tool, last line of standard output | schedulers |
 //! | protocol 2 | [`message::Envelope`] | client, supervisor and workers | each other |
 //!
@@ -16,6 +17,7 @@
 //! There is no I/O here, no clock, and no SDK.
 
 pub mod clicks;
+pub mod cost;
 pub mod dataset;
 pub mod exit;
 pub mod manifest;
@@ -52,6 +54,9 @@ pub fn json_schemas() -> Vec<(&'static str, String)> {
         ("run-verify-report.schema.json", pretty(schemars::schema_for!(report::RunVerifyReport))),
         ("exchange-bench-report.schema.json", pretty(schemars::schema_for!(report::ExchangeBenchReport))),
         ("compute-bench-report.schema.json", pretty(schemars::schema_for!(report::ComputeBenchReport))),
+        ("prices.schema.json", pretty(schemars::schema_for!(cost::Prices))),
+        ("plan-report.schema.json", pretty(schemars::schema_for!(cost::Prediction))),
+        ("doctor-report.schema.json", pretty(schemars::schema_for!(report::DoctorReport))),
         ("dry-run-report.schema.json", pretty(schemars::schema_for!(report::DryRunReport))),
     ]
 }

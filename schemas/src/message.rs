@@ -5,6 +5,8 @@
 //! twice or out of order: what the supervisor wants is one [`Directive`] at a time, numbered by its [`Turn`], which it repeats until it
 //! has been answered, and workers repeat their answers until they get the next.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::Object;
@@ -13,7 +15,7 @@ use crate::records::{BatchLoss, EvaluationRecord, Outcome, Scores, StepRecord, S
 use crate::report::StopReason;
 
 /// Version of the protocol that this build speaks.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// Who sends or receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -76,7 +78,7 @@ pub struct Envelope {
 /// What is said.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Message {
-    /// Worker to supervisor: its life has begun, and it wants to know what to do.
+    /// Worker to supervisor, or supervisor to the one before it: its life has begun, and it wants to know what to do.
     Hello,
     /// Worker to supervisor: what it was told to do in `turn` is done.
     Report {
@@ -103,10 +105,19 @@ pub enum Message {
         /// The remedy in words.
         fix: Option<String>,
     },
+    /// Worker to supervisor, or supervisor to client: its time is running out, and it works on until a successor can take over.
+    Leaving {
+        /// What is left of its time.
+        left: Duration,
+    },
     /// Supervisor to workers: what to do.
     Directive(Directive),
     /// Supervisor to workers: the run is over.
     Dismiss,
+    /// Supervisor to one life of a worker: a later one has taken its place.
+    Relieved,
+    /// Supervisor to its successor: lead the run from here.
+    Lead,
     /// Client to supervisor: go on with this many workers.
     Scale {
         /// Workers from now on.
@@ -121,6 +132,13 @@ pub enum Message {
         /// Worker and incarnation of those that were not heard of for too long: they are to be replaced.
         silent: Vec<(u32, u32)>,
     },
+    /// Supervisor to client: launch a successor of this life, which is still needed.
+    Succeed {
+        /// The worker.
+        worker: u32,
+        /// The life that is about to end.
+        incarnation: u32,
+    },
     /// Supervisor to client: what has happened since the last time.
     Shown {
         /// The last step.
@@ -130,8 +148,24 @@ pub enum Message {
         /// Evaluations.
         evaluations: Vec<EvaluationRecord>,
     },
+    /// A part that the client cannot watch, to the client: this life is over.
+    Gone {
+        /// Why, if it could not go on.
+        failure: Option<Failure>,
+    },
     /// Supervisor to client: the run is over, and everything is on record.
     Ended(Outcome),
+}
+
+/// Why a part of a run could not go on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What kind of failure.
+    pub kind: ErrorKind,
+    /// The error in words.
+    pub error: String,
+    /// The remedy in words.
+    pub fix: Option<String>,
 }
 
 /// The number of a directive: a supervisor that was launched again goes on above all of its predecessor's.

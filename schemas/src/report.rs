@@ -2,17 +2,20 @@
 //! is done with a trained model, [`dry_run`] that of a tool that only says what it would do, [`benches`] those of measurements.
 
 pub mod benches;
+mod doctor;
 pub mod dry_run;
 mod running;
 pub mod scoring;
 mod verifying;
 
+use crate::cost::{Architecture, Cost, PredictedRun, Usage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::{BaselineRmse, Baselines, Digest, Holdout, RowCounts};
 
 pub use benches::{ComputeBenchReport, ComputeRates, ExchangeBenchReport, ExchangeRates, TransferRates};
+pub use doctor::{Check, CheckOutcome, DoctorReport};
 pub use dry_run::{DryRunReport, Verdict, WouldRead, WouldWrite};
 pub use running::{RunVerifyReport, ScaleReport};
 pub use scoring::{
@@ -144,8 +147,37 @@ pub struct TrainReport {
     pub history_digest: Digest,
     /// Training rows a second over the steps, without start, evaluation and saving.
     pub rows_per_second: f64,
+    /// The functions that trained, and what they cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub functions: Option<FunctionsReport>,
     /// Wall-clock seconds from start to report.
     pub seconds: f64,
+}
+
+/// The functions of a run, and what they cost. What an earlier session of a resumed run cost is not in it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FunctionsReport {
+    /// Name of the function.
+    pub function: String,
+    /// The published version that was invoked.
+    pub version: String,
+    /// Memory of each, in MB.
+    pub memory_mb: u32,
+    /// What their processors are.
+    pub architecture: Architecture,
+    /// Lives that took over from others whose time ran out.
+    pub handovers: u64,
+    /// Lives that took over from others which died.
+    pub relaunches: u64,
+    /// What was used, as the client saw it.
+    pub usage: Usage,
+    /// What that costs.
+    pub cost: Cost,
+    /// Date of the prices.
+    pub prices_of: String,
+    /// What was predicted for so many workers, if a prediction was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predicted: Option<PredictedRun>,
 }
 
 /// What was trained.

@@ -2,13 +2,14 @@
 //!
 //! `GRISTMILL_FAULT_SEEDS` says how many seeds there are; `make test-faults` runs a hundred and shows the table.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pipeline_tests::{Running, Said};
 use random::Stream;
 
 use super::parts::{Part, parts_of, signal};
+use super::tally::{Tally, seeds, story};
 use super::{KINDS, World};
 
 /// Seeds of the two tests together: each fault once.
@@ -168,11 +169,7 @@ impl Trial {
         world.verified(run);
         world.is_whole(run, what);
         world.nobody_is_left(run, what);
-        for key in world.redis.keys() {
-            let left: i64 = world.redis.command(&["pttl", &key])[0].parse().unwrap();
-            // It may have gone meanwhile.
-            assert!(left > 0 || left == -2, "{what}: `{key}` is left for ever");
-        }
+        assert_eq!(world.redis.keys_for_ever(), [""; 0], "{what}: left for ever");
         let _ = world.redis.command(&["flushall"]);
         std::fs::remove_dir_all(world.run(run)).unwrap();
     }
@@ -251,53 +248,44 @@ fn tried(parity: u64) {
         .collect();
     let seconds: Vec<String> = peace.iter().map(|p| format!("{:.1} s", p.seconds)).collect();
     println!("in peace: {}", seconds.join(", "));
-    let given = std::env::var("GRISTMILL_FAULT_SEEDS").ok().map(|seeds| seeds.parse().unwrap());
-    let mut tally: BTreeMap<Fault, [usize; 2]> = BTreeMap::new();
+    let mut tally = Tally::new();
     let (mut resumed, mut relaunched, mut slowest) = (0, 0, (0.0, 0));
-    for seed in (0..given.unwrap_or(SEEDS)).filter(|seed| seed % 2 == parity) {
+    for seed in seeds(SEEDS, parity) {
         let trial = Trial::new(seed, &peace);
         let kind = trial.kind;
         let what = format!("{seed:4}  {:8} {:15} {:6}", KINDS[kind], trial.strategy, trial.checkpoint_every);
-        let agenda: Vec<String> =
-            trial.agenda.iter().map(|(at, f)| format!("{f:?} {:.1} s", at.as_secs_f64())).collect();
+        let agenda = trial.agenda.clone();
         let result = trial.carry_out(&mut world, &peace[kind]);
         println!(
-            "{what}  {:5.1} s  {:2} launched again  {}{}",
+            "{what}  {:5.1} s  {:2} launched again  {}",
             result.seconds,
             result.relaunched,
-            agenda.join(", "),
-            result.resumed.as_ref().map(|why| format!("; resumed after: {why}")).unwrap_or_default(),
+            story(&agenda, result.resumed.as_ref()),
         );
-        for (fault, struck) in result.faults {
-            tally.entry(fault).or_default()[usize::from(!struck)] += 1;
-        }
+        tally.add(result.faults);
         resumed += usize::from(result.resumed.is_some());
         relaunched += result.relaunched;
         if result.seconds > slowest.0 {
             slowest = (result.seconds, seed);
         }
     }
-    println!("fault              struck  too early or late");
-    tally.iter().for_each(|(fault, [struck, not])| println!("{:18} {struck:6}  {not:6}", format!("{fault:?}")));
+    tally.show();
     println!(
         "{relaunched} launched again, {resumed} resumed, the slowest took {:.1} s (seed {})",
         slowest.0, slowest.1
     );
-    let struck: usize = tally.values().map(|[struck, _]| struck).sum();
-    let not: usize = tally.values().map(|[_, not]| not).sum();
-    assert!(struck > not, "most faults must hit a run that goes on");
-    let clients = tally.get(&Fault::KillClient).map_or(0, |[struck, _]| *struck);
-    what_is_left(&world, clients);
+    tally.most_have_struck();
+    what_is_left(&world, tally.struck(Fault::KillClient));
 }
 
-/// Only a client that was killed leaves queues, and those go away. The exchange goes with the last queue that is bound to it.
-fn what_is_left(world: &World, clients_killed: usize) {
+/// Only so many sessions leave queues, and those go away. The exchange goes with the last queue that is bound to it.
+pub(super) fn what_is_left(world: &World, sessions_max: usize) {
     let queues = world.queues();
     let party = |name: &str| [".client.", ".supervisor.", ".worker."].iter().find_map(|party| name.find(party));
     let sessions: BTreeSet<&str> = queues.iter().map(|(name, _)| &name[..party(name).unwrap_or(name.len())]).collect();
     assert!(
-        sessions.len() <= clients_killed,
-        "{sessions:?} are left in RabbitMQ, and {clients_killed} clients were killed"
+        sessions.len() <= sessions_max,
+        "{sessions:?} are left in RabbitMQ, and {sessions_max} clients were killed"
     );
     assert!(queues.iter().all(|(name, expiry)| *expiry > 0 || party(name).is_none()), "{queues:?}");
 }

@@ -10,10 +10,14 @@
 
 mod bits;
 mod commands;
+mod doctor;
 mod faults;
+mod function_faults;
+mod functions;
 mod parts;
 mod refusals;
 mod resumed;
+mod tally;
 
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -1,6 +1,7 @@
 //! The processes of a run, as the system shows them.
 
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// A supervisor or worker that lives.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,4 +41,12 @@ pub(super) fn parts_of(run: &str) -> Vec<Part> {
 /// Sends a signal; a process that is gone already is fine.
 pub(super) fn signal(pid: u32, name: &str) {
     let _ = Command::new("kill").args(["-s", name, &pid.to_string()]).stderr(Stdio::null()).status().unwrap();
+}
+
+/// How long a process has lived, to a hundredth of a second; nothing when it is gone.
+pub(super) fn age(pid: u32) -> Option<Duration> {
+    let seconds_up = std::fs::read_to_string("/proc/uptime").ok()?.split(' ').next()?.parse::<f64>().ok()?;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let began = stat.rsplit(") ").next()?.split(' ').nth(19)?.parse::<f64>().ok()?;
+    Some(Duration::from_secs_f64((seconds_up - began / 100.0).max(0.0)))
 }

@@ -74,12 +74,8 @@ fn a_run_that_was_stopped_or_has_lost_its_client_goes_on() {
 
 /// After the death of a client, what is on the servers has an expiry.
 fn what_is_left_goes_away(world: &World, run: &str, queues_too: bool) {
-    let keys = world.redis.keys();
-    for key in &keys {
-        let left: i64 = world.redis.command(&["pttl", key])[0].parse().unwrap();
-        assert!(left > 0 || left == -2, "{run}: `{key}` is left for ever");
-    }
-    println!("{run}: {} keys are left for a while", keys.len());
+    assert_eq!(world.redis.keys_for_ever(), [""; 0], "{run}: left for ever");
+    println!("{run}: {} keys are left for a while", world.redis.keys().len());
     if queues_too {
         // The exchange goes with the last queue that is bound to it.
         let queues: Vec<_> = world.queues().into_iter().filter(|(name, _)| name.matches('.').count() > 2).collect();
@@ -101,14 +97,18 @@ fn not_to_be_resumed(world: &World) {
     assert_eq!(said.report()["unchanged"], true);
 }
 
-/// Workers are functions: they are killed when they pass a limit.
+/// Workers are functions: they hand over before their time is over, and are killed when they pass a limit.
 fn limits(world: &World, expected: &[String; 2]) {
     let run = "short-lived";
-    let arguments = format!("{SETTINGS} {LAUNCH} --checkpoint-every 20 --time-limit 2s");
+    // Long enough for several limits, however fast the machine is.
+    let settings = SETTINGS.replace("--max-epochs 100", "--max-epochs 300");
+    let arguments = format!("{settings} {LAUNCH} --checkpoint-every 20 --time-limit 2s");
     let said = world.end(&mut world.train(run, &arguments), run, run);
-    assert_eq!(said.digests(), *expected, "{said:#?}");
-    assert!(said.stderr.contains("is launched again: it ran for longer than 2s"), "{said:#?}");
-    println!("{run}: {:.1} s, {} launched again", said.seconds, said.stderr.matches("launched again").count());
+    assert_eq!(said.digests(), world.expected(&settings), "{said:#?}");
+    // Four that did not would be launched again every two seconds. On a busy machine one may not find the time.
+    let (again, turns) = (said.stderr.matches("launched again").count(), (said.seconds / 2.0) as usize);
+    assert!(turns >= 2 && again < 2 * turns, "{again} times in {turns} turns: {said:#?}");
+    println!("{run}: {:.1} s, {again} launched again", said.seconds);
     world.verified(run);
 
     let run = "small";

@@ -20,7 +20,7 @@ pub const LIMIT: Duration = Duration::from_secs(120);
 #[must_use]
 pub fn programs() -> PathBuf {
     let folder = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned();
-    for name in ["prep", "shard", "train"] {
+    for name in ["prep", "shard", "train", "worker"] {
         let missing = "is not built: run `cargo build --release --workspace` first, as `make test` does";
         assert!(folder.join(name).is_file(), "{} {missing}", folder.join(name).display());
     }

@@ -82,7 +82,7 @@ fn span(times: impl Iterator<Item = (Instant, Instant)>) -> f64 {
 }
 
 /// Writes the lines of a table.
-fn write_csv(file: Option<&Path>, header: &str, lines: &[String]) -> Result<(), Error> {
+pub(crate) fn write_csv(file: Option<&Path>, header: &str, lines: &[String]) -> Result<(), Error> {
     let Some(file) = file else { return Ok(()) };
     let text = format!("{header}\n{}", lines.concat());
     std::fs::write(file, text).map_err(|source| Error::File {

@@ -43,6 +43,12 @@ pub const BENCH_COMPUTE_EXAMPLES: [&str; 2] = [
     "train bench compute --manifest criteo.json --workers 1,2 --seconds 1 --csv figure-4.1.csv",
 ];
 
+/// Examples of `train plan --help`.
+pub const PLAN_EXAMPLES: [&str; 2] = [
+    "train plan --manifest ml20m.json --workers 8,24,100 --csv plan.csv",
+    "train plan --manifest criteo.json --workers 24 --memory-mb 1024 --prices my-prices.json",
+];
+
 fn after_help(examples: &[&str]) -> String {
     format!("Examples:\n  {}\n\n{EXIT_CODES_HELP}", examples.join("\n  "))
 }
@@ -87,6 +93,18 @@ pub enum Command {
     Scale(Scale),
     /// Prove that every mini-batch of a run counted exactly once in every epoch.
     Verify(Verify),
+    /// Predict how long runs on AWS Lambda take and what they cost, by numbers of workers.
+    ///
+    /// One worker computes here for some seconds in one thread, which says what a mini-batch, a gradient and a step take and how large
+    /// gradients are. All else is assumed, and said. The dollars are those of a dated table of prices.
+    #[command(after_long_help = after_help(&PLAN_EXAMPLES))]
+    Plan(Plan),
+    /// Check the set-up of a run on AWS Lambda before it costs money: rights, function, limits, storage, servers, clock.
+    ///
+    /// Every check is made and shown, each with its remedy when something is wrong. The function is invoked once, and looks at
+    /// storage, Redis and RabbitMQ from where it runs.
+    #[command(after_long_help = EXIT_CODES_HELP)]
+    Doctor(Doctor),
     /// Measure what training is made of.
     Bench {
         /// What to measure.
@@ -223,6 +241,93 @@ pub struct BenchCompute {
     pub csv: Option<PathBuf>,
 }
 
+/// Flags of `train plan`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Plan {
+    /// The manifest that `shard` wrote.
+    #[arg(long, value_name = "FILE")]
+    pub manifest: String,
+    /// Numbers of workers.
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "8,24,100", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub workers: Vec<u32>,
+    /// Mini-batches of a step [default: the number of workers].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub step_batches: Option<u32>,
+    /// Epochs of the run.
+    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub epochs: u64,
+    /// Memory of a function, which has processors in proportion: one at 1769.
+    #[arg(long, default_value_t = 2048, value_name = "MB", value_parser = clap::value_parser!(u32).range(128..=10240))]
+    pub memory_mb: u32,
+    /// Processors of the functions, which have their own price; their speed is taken to be that of this machine.
+    #[arg(long, value_enum, default_value_t = ArchitectureArg::X86, value_name = "NAME")]
+    pub architecture: ArchitectureArg,
+    /// Bytes a second between a function and the servers.
+    #[arg(long, default_value = "75MB/s", value_name = "RATE")]
+    pub bandwidth: String,
+    /// Bytes a second that Redis reads and writes for all.
+    #[arg(long, default_value = "1GB/s", value_name = "RATE")]
+    pub redis_bandwidth: String,
+    /// From a request to its answer.
+    #[arg(long, default_value = "2ms", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub latency: Duration,
+    /// Prices to use: a JSON file as `prices` of the report, which has those that are used without it.
+    #[arg(long, value_name = "FILE")]
+    pub prices: Option<PathBuf>,
+    /// How long to measure.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
+    pub seconds: f64,
+    /// Write the table to this file too.
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
+}
+
+/// Processors of functions.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArchitectureArg {
+    /// Intel's and AMD's.
+    #[value(name = "x86_64")]
+    X86,
+    /// Graviton.
+    #[value(name = "arm64")]
+    Arm,
+}
+
+/// Flags of `train doctor`. They mean what they mean for `train --launch lambda`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Doctor {
+    /// The manifest that `shard` wrote, in S3.
+    #[arg(long, value_name = "FILE")]
+    pub manifest: String,
+    /// Where the run is to go, in S3.
+    #[arg(short, long, value_name = "PLACE")]
+    pub out: String,
+    /// Workers [default: one a processor].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub workers: Option<u32>,
+    /// The function, with a version or an alias after a colon perhaps [default: the newest version of gristmill].
+    #[arg(long, value_name = "NAME")]
+    pub function: Option<String>,
+    /// The function's region [default: as for every AWS tool].
+    #[arg(long, value_name = "REGION")]
+    pub region: Option<String>,
+    /// RabbitMQ: amqp:// or amqps://user:password@host[:port]/vhost [default: $GRISTMILL_AMQP].
+    #[arg(long, value_name = "URL")]
+    pub amqp: Option<String>,
+    /// Exchange gradients through s3:// instead of Redis.
+    #[arg(long, value_name = "PLACE")]
+    pub exchange: Option<String>,
+    /// The memory that the function must have.
+    #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u32).range(128..=10240))]
+    pub memory_mb: Option<u32>,
+    /// The time after which a worker is to hand over [default: the function's limit].
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub worker_deadline: Option<Duration>,
+    /// Where the supervisor is to be [default: function].
+    #[arg(long, value_enum, value_name = "WHERE")]
+    pub supervisor: Option<SupervisorArg>,
+}
+
 /// Flags of `train scale`.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Scale {
@@ -266,6 +371,9 @@ pub struct Join {
     /// Workers at the launch of a supervisor.
     #[arg(long, default_value_t = 0)]
     pub workers: u32,
+    /// How long a worker has.
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub time_limit: Option<Duration>,
 }
 
 /// Which rows of a manifest.
@@ -348,12 +456,36 @@ pub struct TrainArgs {
     /// Replace a worker that was not heard of for this long [default: 60s].
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, help_heading = "Workers")]
     pub worker_timeout: Option<Duration>,
-    /// Kill a worker after this long, and launch it again, as a function would be.
+    /// A worker has this long, as a function would: it hands over to a successor before, and is killed then.
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, help_heading = "Workers")]
     pub time_limit: Option<Duration>,
     /// Kill a worker that has used more memory than this, as a function would be; for example 512MiB.
     #[arg(long, value_name = "SIZE", help_heading = "Workers")]
     pub memory_limit: Option<ByteSize>,
+    /// The function of the workers, with a version or an alias after a colon perhaps [default: the newest version of gristmill].
+    #[arg(long, value_name = "NAME", help_heading = "Functions")]
+    pub function: Option<String>,
+    /// The function's region [default: as for every AWS tool].
+    #[arg(long, value_name = "REGION", help_heading = "Functions")]
+    pub region: Option<String>,
+    /// Refuse a function that has not this much memory.
+    #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u32).range(128..=10240), help_heading = "Functions")]
+    pub memory_mb: Option<u32>,
+    /// Have a worker hand over before this much time of its own is over [default: the function's limit].
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, help_heading = "Functions")]
+    pub worker_deadline: Option<Duration>,
+    /// Where the supervisor is [default: function].
+    #[arg(long, value_enum, value_name = "WHERE", help_heading = "Functions")]
+    pub supervisor: Option<SupervisorArg>,
+    /// Save the model and stop before the run, as far as this session goes, costs more than this many US dollars.
+    #[arg(long, value_name = "USD", help_heading = "Functions")]
+    pub budget_usd: Option<f64>,
+    /// Prices instead of the dated table of this program; `train plan` writes one into its report, as `prices`.
+    #[arg(long, value_name = "FILE", help_heading = "Functions")]
+    pub prices: Option<PathBuf>,
+    /// What `train plan` has written, to be held against what the run took in its report.
+    #[arg(long, value_name = "FILE", help_heading = "Functions")]
+    pub prediction: Option<PathBuf>,
     /// Go on with a run that was stopped or has died: its folder. The manifest and the settings are those it was begun with.
     #[arg(long, value_name = "RUN", conflicts_with_all = ["manifest", "out", "replace", "dry_run", "step_batches", "reduce", "learning_rate", "factors", "biases", "momentum", "beta1", "beta2", "lr_decay", "no_intercept", "max_time", "target_loss", "target_holdout_loss", "patience", "exchange", "strategy", "checkpoint_every", "worker_timeout"], help_heading = "Workers")]
     pub resume: Option<String>,
@@ -423,8 +555,19 @@ pub enum LaunchArg {
     Thread,
     /// As processes on this machine, which meet through Redis (or object storage) and RabbitMQ.
     Process,
+    /// As AWS Lambda functions.
+    Lambda,
     /// As processes anywhere, each launched by `--command`: ssh, a cluster's scheduler, Kubernetes. The supervisor stays here.
     Command,
+}
+
+/// Where the supervisor of functions is.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SupervisorArg {
+    /// A function too, near the workers.
+    Function,
+    /// A process on this machine.
+    Client,
 }
 
 /// How gradients are exchanged.

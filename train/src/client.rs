@@ -1,6 +1,9 @@
 //! The client of a run whose supervisor and workers are processes: launches them, launches anew those that die, shows what goes on,
 //! and collects the result.
 
+mod bill;
+pub(crate) mod functions;
+mod launcher;
 mod processes;
 
 use std::collections::BTreeMap;
@@ -8,43 +11,26 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use manifests::digest::digest;
-use reporting::interrupt::{self, Stopped};
+use reporting::interrupt;
+use schemas::exit::ErrorKind;
 use schemas::message::{Address, Envelope, Message, Party};
 use schemas::records::{Finished, Outcome};
+use schemas::report::FunctionsReport;
 
 use crate::Watch;
-use crate::checkpoints::Checkpoints;
+use crate::checkpoints::{Checkpoints, Known};
 use crate::control::{ControlError, ControlPlane, Mailbox};
 use crate::display::Display;
 use crate::error::{Error, last_error};
 use crate::job::Job;
 use crate::plan::Plan;
-use crate::plan::launch::Processes;
+use crate::plan::launch::{Processes, Workers};
 use crate::protocol::{REPEAT, envelope};
 use crate::records::Records;
 use crate::servers::{Connections, DEADLINE, FIRST_DEADLINE};
 use crate::threads::failure;
-use processes::{Launcher, Life};
-
-/// What a process is in a run.
-#[derive(Clone, Copy, Debug)]
-enum Role {
-    /// The supervisor of so many workers.
-    Supervisor { workers: u32 },
-    /// A worker, under the supervisor in that life of it.
-    Worker { worker: u32, supervisor: u32 },
-}
-
-/// How a process has ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum End {
-    /// Well.
-    Done,
-    /// By itself, with an error.
-    Failed { code: i32, words: String },
-    /// From outside, or by a limit.
-    Killed(String),
-}
+use bill::Bill;
+use launcher::{End, Launcher, Life, Role};
 
 /// How often the client looks after its processes.
 const POLL: Duration = Duration::from_millis(20);
@@ -58,18 +44,46 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// How long a run has to save its model once it was told to stop.
 const STOP_MAX: Duration = Duration::from_secs(60);
 
-/// Runs supervisor and workers to the end. Gives what is on record, and the state of the model.
+/// What became of a run.
+pub struct Trained {
+    /// How it ended.
+    pub finished: Finished,
+    /// What is on record.
+    pub records: Records,
+    /// The state of the model.
+    pub state: Bytes,
+    /// The functions that trained, and what they cost.
+    pub functions: Option<FunctionsReport>,
+}
+
+/// Runs supervisor and workers to the end.
 ///
 /// # Errors
 /// As [`crate::run`]; a signal, after which the run can be resumed.
-pub fn train(plan: &Plan, processes: &Processes, watch: Watch<'_>) -> Result<(Finished, Records, Bytes), Error> {
+pub fn train(plan: &Plan, processes: &Processes, watch: Watch<'_>) -> Result<Trained, Error> {
     let checkpoints = Checkpoints::of(&plan.out)?;
     let session = session(&plan.run);
     // What is wrong with the servers is said once, here, and not by each worker.
-    drop(Connections::open(&processes.servers, &session, FIRST_DEADLINE)?.store()?);
+    let first = Connections::open(&processes.servers, &session, FIRST_DEADLINE)?;
+    if !matches!(processes.workers, Workers::Functions(_)) {
+        drop(first.store()?);
+    }
+    drop(first);
     let connections = Connections::open(&processes.servers, &session, DEADLINE)?;
-    let launcher = Launcher { processes, out: &plan.out, session: &session };
-    launcher.check()?;
+    let here = processes::Launcher { processes, out: &plan.out, session: &session };
+    here.check()?;
+    let functions = match &processes.workers {
+        Workers::Functions(functions) => Some(functions::Launcher::new(functions, plan, &session)?),
+        _ => None,
+    };
+    let (supervisors_by, workers_by, bill): (&dyn Launcher, &dyn Launcher, _) = match (&functions, &processes.workers) {
+        (Some(launcher), Workers::Functions(settings)) => {
+            launcher.announce(watch.console);
+            let bill = Bill::new(settings, &launcher.version, plan, processes.checkpoint_every);
+            (if settings.supervisor { launcher } else { &here }, launcher, Some(bill))
+        }
+        _ => (&here, &here, None),
+    };
     if !processes.resume {
         checkpoints.clear()?;
     }
@@ -77,35 +91,47 @@ pub fn train(plan: &Plan, processes: &Processes, watch: Watch<'_>) -> Result<(Fi
     let rules = plan.rules()?;
     let mut client = Client {
         session: &session,
-        launcher,
+        worker_timeout: processes.worker_timeout,
+        supervisors_by,
+        workers_by,
         connections: &connections,
         display: Display::new(watch.console, watch.progress, rules.metric, rules.holdout_base),
         supervisor: None,
         supervisors: 0,
+        leads: 0,
         heard: Instant::now(),
         workers: BTreeMap::new(),
+        leaving: Vec::new(),
         incarnations: BTreeMap::new(),
         target: plan.workers,
         wanted: plan.workers,
         deaths: 0,
         stopping: None,
+        bill,
+        overspent: None,
         start: watch.start,
     };
-    let outcome = client.run();
-    client.end(&outcome);
+    let mut mailbox = client.connections.control.open(client.me())?;
+    let outcome = client.run(&mut *mailbox);
+    client.end(mailbox, &outcome);
+    let functions = client.bill.as_ref().map(|bill| bill.report(plan.workers));
+    let overspent = client.overspent;
     // What went wrong before says more than that something is left.
     let cleared = connections.clear();
     let outcome = outcome?;
     cleared?;
     match outcome {
         Outcome::Finished(finished) => {
-            let (checkpoint, records, _) = checkpoints.open(0)?;
+            let (checkpoint, records, _) = checkpoints.open(&session, 0, &Known::default())?;
             let kept = checkpoint.and_then(|checkpoint| checkpoint.kept);
             let kept = kept.ok_or_else(|| Error::Internal("the run has kept no model".to_owned()))?;
-            Ok((finished, records, checkpoints.state(&kept)?))
+            Ok(Trained { finished, records, state: checkpoints.state(&kept)?, functions })
         }
         Outcome::Stopped { steps } => {
-            let run = plan.out.to_string();
+            let run = format!("{}{}", plan.out, processes.workers.flags());
+            if let (Some(budget), Some(functions)) = (overspent, &functions) {
+                return Err(Error::Budget { budget, spent: functions.cost.total, steps, run });
+            }
             Err(interrupt::check().map_or_else(
                 |stopped| Error::Paused { stopped, steps, run: run.clone() },
                 |()| Error::Internal("the run was stopped by nobody".to_owned()),
@@ -139,15 +165,21 @@ pub(crate) fn session(run: &str) -> String {
 
 struct Client<'a> {
     session: &'a str,
-    launcher: Launcher<'a>,
+    worker_timeout: Duration,
+    supervisors_by: &'a dyn Launcher,
+    workers_by: &'a dyn Launcher,
     connections: &'a Connections,
     display: Display<'a>,
-    supervisor: Option<Life>,
+    supervisor: Option<Box<dyn Life>>,
     /// How many lives the supervisor has had.
     supervisors: u32,
+    /// Which of its lives leads, as far as is known: a successor that waits to lead does not yet.
+    leads: u32,
     /// When its present life was last heard of, or began.
     heard: Instant,
-    workers: BTreeMap<u32, Life>,
+    workers: BTreeMap<u32, Box<dyn Life>>,
+    /// Lives that have a successor, or are taken for ended, and may live on: who they are, and what is known of them.
+    leaving: Vec<(Party, Box<dyn Life>)>,
     /// How many lives each worker has had.
     incarnations: BTreeMap<u32, u32>,
     target: u32,
@@ -157,24 +189,33 @@ struct Client<'a> {
     deaths: u32,
     /// Since when the run is being stopped, and when that was last said.
     stopping: Option<(Instant, Instant)>,
+    bill: Option<Bill<'a>>,
+    /// The budget that made the run stop.
+    overspent: Option<f64>,
     start: Instant,
 }
 
 impl Client<'_> {
-    fn run(&mut self) -> Result<Outcome, Error> {
-        let mut mailbox = self.connections.control.open(self.me())?;
-        self.launch_supervisor()?;
+    fn run(&mut self, mailbox: &mut dyn Mailbox) -> Result<Outcome, Error> {
+        self.launch_supervisor(None)?;
         self.launch_workers()?;
         loop {
-            while let Some(message) = self.receive(&mut *mailbox)? {
+            while let Some(message) = self.receive(mailbox)? {
                 if let Some(outcome) = self.hear(message)? {
                     return Ok(outcome);
                 }
             }
             self.look_after_supervisor()?;
             self.look_after_workers()?;
-            if let Err(stopped) = interrupt::check() {
-                self.stop(stopped)?;
+            self.reckon();
+            match interrupt::check() {
+                Err(stopped) => self.stop(stopped.into(), "stopping")?,
+                Ok(()) if self.overspent.is_some() => {
+                    let spent = self.bill.as_ref().map_or(0.0, |bill| bill.cost().total);
+                    let late = Error::Internal("the run could not be stopped for its budget".to_owned());
+                    self.stop(late, &format!("stopping for the budget, of which ${spent:.4} are spent"))?;
+                }
+                Ok(()) => {}
             }
         }
     }
@@ -192,10 +233,19 @@ impl Client<'_> {
         if envelope.sender == Party::Supervisor.life(self.supervisors.saturating_sub(1)) {
             self.heard = Instant::now();
         }
+        // One that waits to lead says nothing but that it is there.
+        if let Address { party: Party::Supervisor, incarnation } = envelope.sender
+            && !matches!(envelope.message, Message::Hello | Message::Gone { .. })
+        {
+            self.leads = self.leads.max(incarnation);
+        }
         match envelope.message {
             Message::Shown { step, rows, evaluations } => {
                 let seconds = self.start.elapsed().as_secs_f64();
                 evaluations.iter().for_each(|record| self.display.evaluation(record, seconds));
+                if let Some(bill) = &mut self.bill {
+                    bill.step(step.as_ref().map_or(0, |step| step.step), evaluations.len());
+                }
                 if let Some(step) = step {
                     if self.display.is_news(step.step) {
                         self.deaths = 0;
@@ -212,14 +262,35 @@ impl Client<'_> {
                     self.tell(Message::Scale { n_workers: self.wanted })?;
                 }
                 // The supervisor does not know of lives that it has never heard of; a young one may be about to speak.
-                let grown = self.launcher.processes.worker_timeout / 2;
+                let grown = self.worker_timeout / 2;
                 for (worker, incarnation) in silent {
-                    let dead = |life: &&mut Life| life.incarnation == incarnation || life.age() > grown;
+                    let dead = |life: &&mut Box<dyn Life>| life.incarnation() == incarnation || life.age() > grown;
                     if let Some(life) = self.workers.get_mut(&worker).filter(dead) {
                         life.kill("it was not heard of");
                     }
                 }
                 self.launch_workers()?;
+            }
+            Message::Succeed { worker, incarnation } => {
+                if self.workers.get(&worker).is_some_and(|life| life.incarnation() == incarnation)
+                    && let Some(life) = self.workers.remove(&worker)
+                {
+                    self.leaving.push((Party::Worker(worker), life));
+                    self.launch_worker(worker)?;
+                    self.bill.iter_mut().for_each(|bill| bill.succeeded(true));
+                }
+            }
+            // Of the supervisor: its successor begins early, and waits for it.
+            Message::Leaving { left } if envelope.sender == Party::Supervisor.life(self.supervisors - 1) => {
+                self.leaving.extend(self.supervisor.take().map(|life| (Party::Supervisor, life)));
+                self.launch_supervisor(Some(left))?;
+                self.bill.iter_mut().for_each(|bill| bill.succeeded(true));
+            }
+            Message::Gone { failure } => {
+                let end = failure.map_or(End::Done, |f| End::Told { kind: f.kind, error: f.error, fix: f.fix });
+                if let Some(life) = self.life(envelope.sender) {
+                    life.told(end);
+                }
             }
             // From `train scale`. It is told to every supervisor until there are as many.
             Message::Scale { n_workers } => {
@@ -232,9 +303,12 @@ impl Client<'_> {
         Ok(None)
     }
 
-    fn launch_supervisor(&mut self) -> Result<(), Error> {
-        let role = Role::Supervisor { workers: self.target };
-        self.supervisor = Some(self.launcher.launch(role, self.supervisors)?);
+    fn launch_supervisor(&mut self, waits: Option<Duration>) -> Result<(), Error> {
+        let role = Role::Supervisor { workers: self.target, waits };
+        if waits.is_none() {
+            self.leads = self.supervisors;
+        }
+        self.supervisor = Some(self.supervisors_by.launch(role, self.supervisors)?);
         self.supervisors += 1;
         self.heard = Instant::now();
         Ok(())
@@ -250,20 +324,20 @@ impl Client<'_> {
             return Ok(());
         }
         let incarnation = self.incarnations.entry(worker).or_default();
-        let role = Role::Worker { worker, supervisor: self.supervisors.saturating_sub(1) };
-        self.workers.insert(worker, self.launcher.launch(role, *incarnation)?);
+        let role = Role::Worker { worker, supervisor: self.leads };
+        self.workers.insert(worker, self.workers_by.launch(role, *incarnation)?);
         *incarnation += 1;
         Ok(())
     }
 
     fn look_after_supervisor(&mut self) -> Result<(), Error> {
         // It says something several times a second. Workers give up after three times their timeout.
-        let silence_max = 2 * self.launcher.processes.worker_timeout;
+        let silence_max = 2 * self.worker_timeout;
         if let Some(life) = self.supervisor.as_mut().filter(|_| self.heard.elapsed() > silence_max) {
             life.kill("it was not heard of");
         }
-        let Some(end) = self.supervisor.as_mut().and_then(Life::ended) else { return Ok(()) };
-        self.supervisor = None;
+        let Some(end) = self.supervisor.as_mut().and_then(|life| life.ended()) else { return Ok(()) };
+        self.leaving.extend(self.supervisor.take().map(|life| (Party::Supervisor, life)));
         match end {
             // Its last message is on its way, or was lost: the next one finds the run at its end.
             End::Done => self.died("the supervisor", "it has ended")?,
@@ -271,25 +345,47 @@ impl Client<'_> {
             End::Failed { code, words } => {
                 return Err(Error::Process { part: "the supervisor".to_owned(), code, words });
             }
+            End::Told { kind, error, fix } => {
+                return Err(Error::Part { part: "the supervisor".to_owned(), kind, error, fix });
+            }
         }
-        self.launch_supervisor()
+        self.launch_supervisor(None)
     }
 
     fn look_after_workers(&mut self) -> Result<(), Error> {
         let ended: Vec<(u32, End)> =
             self.workers.iter_mut().filter_map(|(&worker, life)| life.ended().map(|end| (worker, end))).collect();
         for (worker, end) in ended {
-            self.workers.remove(&worker);
+            self.leaving.extend(self.workers.remove(&worker).map(|life| (Party::Worker(worker), life)));
             let why = match end {
                 // It was told to go. If it is missed after all, the supervisor says so.
                 End::Done => continue,
                 End::Killed(why) => why,
                 End::Failed { words, .. } => last_error(&words).to_owned(),
+                // What may pass is tried again.
+                End::Told { kind: ErrorKind::Unavailable, error, .. } => error,
+                End::Told { kind, error, fix } => {
+                    return Err(Error::Part { part: format!("worker {worker}"), kind, error, fix });
+                }
             };
             self.died(&format!("worker {worker}"), &why)?;
             self.launch_worker(worker)?;
         }
+        // Also those that have a successor are ended when they pass a limit.
+        self.reckon();
+        self.leaving.retain_mut(|(_, life)| life.ended().is_none() || !life.is_over());
         Ok(())
+    }
+
+    /// The life at `address`, if it was launched here.
+    fn life(&mut self, Address { party, incarnation }: Address) -> Option<&mut Box<dyn Life>> {
+        let present = match party {
+            Party::Supervisor => self.supervisor.as_mut(),
+            Party::Worker(worker) => self.workers.get_mut(&worker),
+            Party::Client => None,
+        };
+        let leaving = self.leaving.iter_mut().filter(|(p, _)| *p == party).map(|(_, life)| life);
+        present.into_iter().chain(leaving).find(|life| life.incarnation() == incarnation)
     }
 
     /// A part has died and is going to live anew.
@@ -298,19 +394,33 @@ impl Client<'_> {
         if self.deaths > DEATHS_MAX + 2 * self.target {
             return Err(Error::Dying { part: part.to_owned(), why: why.to_owned(), deaths: self.deaths });
         }
+        self.bill.iter_mut().for_each(|bill| bill.succeeded(false));
         self.display.note(&format!("{part} is launched again: {why}"));
         Ok(())
     }
 
+    /// Looks at what the lives cost.
+    fn reckon(&mut self) {
+        let Some(bill) = &mut self.bill else { return };
+        let supervisor = self.supervisor.iter_mut().map(|life| (Party::Supervisor, life));
+        let workers = self.workers.iter_mut().map(|(&worker, life)| (Party::Worker(worker), life));
+        let leaving = self.leaving.iter_mut().map(|(party, life)| (*party, life));
+        for (party, life) in supervisor.chain(workers).chain(leaving) {
+            bill.see(party.life(life.incarnation()), &mut **life);
+        }
+        self.display.cost(bill.cost().total);
+        self.overspent = self.overspent.or_else(|| bill.spent());
+    }
+
     /// Has the supervisor save the model and end the run; at once, if it takes too long.
-    fn stop(&mut self, stopped: Stopped) -> Result<(), Error> {
+    fn stop(&mut self, too_late: Error, why: &str) -> Result<(), Error> {
         let now = Instant::now();
         let (since, said) = self.stopping.unwrap_or_else(|| {
-            self.display.note("stopping: the model is saved first; a second signal ends everything at once");
+            self.display.note(&format!("{why}: the model is saved first; a second signal ends everything at once"));
             (now, now.checked_sub(REPEAT).unwrap_or(now))
         });
         if since.elapsed() > STOP_MAX {
-            return Err(stopped.into());
+            return Err(too_late);
         }
         let due = said.elapsed() >= REPEAT;
         self.stopping = Some((since, if due { now } else { said }));
@@ -318,7 +428,7 @@ impl Client<'_> {
     }
 
     fn tell(&self, message: Message) -> Result<(), Error> {
-        let to = Party::Supervisor.life(self.supervisors.saturating_sub(1));
+        let to = Party::Supervisor.life(self.leads);
         match self.connections.control.send(to, &envelope(self.session, self.me(), message)) {
             Err(ControlError::NoMailbox { .. }) => Ok(()),
             sent => Ok(sent?),
@@ -326,11 +436,27 @@ impl Client<'_> {
     }
 
     /// Leaves nobody and nothing behind.
-    fn end(&mut self, outcome: &Result<Outcome, Error>) {
+    fn end(&mut self, mut mailbox: Box<dyn Mailbox>, outcome: &Result<Outcome, Error>) {
+        let mut lives: Vec<(Party, Box<dyn Life>)> = std::mem::take(&mut self.leaving);
+        lives.extend(self.supervisor.take().map(|life| (Party::Supervisor, life)));
+        lives.extend(std::mem::take(&mut self.workers).into_iter().map(|(w, life)| (Party::Worker(w), life)));
+        self.leaving = lives;
         // Those who are still there know that the run is over, unless it ended by this client's failure.
         let patience = if outcome.is_ok() { FAREWELL } else { Duration::ZERO };
         let deadline = Instant::now() + patience;
-        self.supervisor.iter_mut().chain(self.workers.values_mut()).for_each(|life| life.end_by(deadline));
+        while Instant::now() < deadline && !self.leaving.iter_mut().all(|(_, life)| life.is_over()) {
+            match self.receive(&mut *mailbox) {
+                Ok(Some(Envelope { sender, message: Message::Gone { .. }, .. })) => {
+                    if let Some(life) = self.life(sender) {
+                        life.told(End::Done);
+                    }
+                }
+                Ok(_) => {}
+                Err(_) => std::thread::sleep(POLL),
+            }
+        }
+        self.reckon();
+        self.leaving.iter_mut().for_each(|(_, life)| life.end());
         let supervisors = (0..self.supervisors).map(|i| Party::Supervisor.life(i));
         let workers =
             self.incarnations.iter().flat_map(|(&w, &lives)| (0..lives).map(move |i| Party::Worker(w).life(i)));

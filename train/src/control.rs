@@ -21,6 +21,12 @@ pub enum ControlError {
         /// The receiver.
         address: Address,
     },
+    /// The mailbox is open elsewhere: another process lives this life.
+    #[error("another process is {address}")]
+    Taken {
+        /// Who it is.
+        address: Address,
+    },
     /// The server that carries the messages.
     #[error(transparent)]
     Service(#[from] ServiceError),

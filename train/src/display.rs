@@ -18,13 +18,15 @@ pub struct Display<'a> {
     /// The last step that was seen.
     last: Option<u64>,
     held_out: Option<f64>,
+    /// US dollars.
+    cost: Option<f64>,
 }
 
 impl<'a> Display<'a> {
     /// A display of losses in `metric`, to be held against `holdout_base`.
     #[must_use]
     pub const fn new(console: &'a Console, progress: &'a Progress, metric: Metric, holdout_base: f64) -> Self {
-        Self { console, progress, metric, holdout_base, rows: 0, last: None, held_out: None }
+        Self { console, progress, metric, holdout_base, rows: 0, last: None, held_out: None, cost: None }
     }
 
     /// Whether the run gets on when it comes to `step`, be it again.
@@ -39,7 +41,14 @@ impl<'a> Display<'a> {
         self.rows = self.rows.max(rows);
         self.last = Some(step.step);
         let held_out = self.held_out.map_or(String::new(), |loss| format!(", held-out {loss:.4}"));
-        self.progress.message(&format!("epoch {}, {} {:.4}{held_out}", step.epoch + 1, self.metric.name(), step.loss));
+        let cost = self.cost.map_or(String::new(), |usd| format!(", ${usd:.4}"));
+        let (epoch, metric) = (step.epoch + 1, self.metric.name());
+        self.progress.message(&format!("epoch {epoch}, {metric} {:.4}{held_out}{cost}", step.loss));
+    }
+
+    /// The run has cost so many US dollars.
+    pub const fn cost(&mut self, usd: f64) {
+        self.cost = Some(usd);
     }
 
     /// An epoch was evaluated, `seconds` after the start.

@@ -118,6 +118,14 @@ pub enum Error {
         /// For how long.
         seconds: u64,
     },
+    /// A worker that stood still for so long that the checkpoint it was to go on from is no longer kept.
+    #[error("worker {worker} comes too late: the checkpoint of {steps} steps is gone")]
+    Late {
+        /// The worker.
+        worker: u32,
+        /// Steps of the checkpoint.
+        steps: u64,
+    },
     /// What the workers exchange was lost again and again.
     #[error("the gradients of step {step} were lost {times} times before a checkpoint could be made")]
     Forgotten {
@@ -159,6 +167,38 @@ pub enum Error {
         /// The end of what it said.
         words: String,
     },
+    /// A part of the run, elsewhere, that has failed and said why.
+    #[error("{part} has failed: {error}")]
+    Part {
+        /// Which.
+        part: String,
+        /// The kind of its failure.
+        kind: ErrorKind,
+        /// Its failure in words.
+        error: String,
+        /// The remedy in words.
+        fix: Option<String>,
+    },
+    /// A run that was stopped before it cost too much.
+    #[error("stopped after {steps} steps, at ${spent:.4} of the ${budget} of --budget-usd")]
+    Budget {
+        /// The budget, in US dollars.
+        budget: f64,
+        /// What the run has cost.
+        spent: f64,
+        /// Steps of the model that is saved.
+        steps: u64,
+        /// The run's place, and the flags by which it goes on there.
+        run: String,
+    },
+    /// A process of a run that another client has taken up.
+    #[error("the run goes on as `{found}`, not as `{ours}`")]
+    Superseded {
+        /// The session of this process.
+        ours: String,
+        /// That of the run.
+        found: String,
+    },
     /// A process of the run that dies again and again.
     #[error("{part} died, the {deaths}th death since the run last got on: {why}")]
     Dying {
@@ -176,7 +216,7 @@ pub enum Error {
         stopped: reporting::interrupt::Stopped,
         /// Steps that are done.
         steps: u64,
-        /// The run's place.
+        /// The run's place, and the flags by which it goes on there.
         run: String,
     },
     /// A server that the run needs.
@@ -211,8 +251,11 @@ impl Explain for Error {
             Self::Exchange(ExchangeError::Service(error))
             | Self::Control(ControlError::Service(error))
             | Self::Service(error) => error.kind,
+            Self::Control(ControlError::Taken { .. }) => ErrorKind::Conflict,
             Self::Exchange(_) | Self::Control(ControlError::NoMailbox { .. }) => ErrorKind::Internal,
             Self::Unheard { .. }
+            | Self::Superseded { .. }
+            | Self::Late { .. }
             | Self::Forgotten { .. }
             | Self::Lost { .. }
             | Self::Slow { .. }
@@ -221,6 +264,8 @@ impl Explain for Error {
                 .into_iter()
                 .find(|kind| i32::from(kind.exit_code()) == *code)
                 .unwrap_or(ErrorKind::Internal),
+            Self::Part { kind, .. } => *kind,
+            Self::Budget { .. } => ErrorKind::Config,
             Self::Dying { .. } => ErrorKind::Unavailable,
             Self::Stopped(stopped) | Self::Paused { stopped, .. } => stopped.kind(),
             Self::Internal(_) => ErrorKind::Internal,
@@ -248,18 +293,25 @@ impl Explain for Error {
             }
             Self::Worker { fix, .. } => fix.clone(),
             Self::Exchange(ExchangeError::Service(error)) | Self::Control(ControlError::Service(error)) | Self::Service(error) => error.fix(),
-            Self::Exchange(_) | Self::Control(ControlError::NoMailbox { .. }) => None,
+            Self::Exchange(_) | Self::Control(ControlError::NoMailbox { .. } | ControlError::Taken { .. }) => None,
             Self::Forgotten { .. } => Some(
                 "see that Redis has memory for the gradients of the steps between two checkpoints, or make checkpoints more often with \
                  `--checkpoint-every`"
                     .to_owned(),
             ),
-            Self::Unheard { .. } |            Self::Lost { .. } | Self::Slow { .. } => Some("run the command again".to_owned()),
+            Self::Unheard { .. } | Self::Late { .. } | Self::Lost { .. } | Self::Slow { .. } => {
+                Some("run the command again".to_owned())
+            }
+            Self::Superseded { .. } => Some("nothing: it is the other one that counts".to_owned()),
             Self::Memory { .. } => {
                 Some("choose fewer `--factors` or `--hash-buckets`, or a machine with more memory".to_owned())
             }
             Self::Process { words, .. } => {
                 words.lines().find_map(|line| line.split_once("fix: ")).map(|(_, fix)| fix.to_owned())
+            }
+            Self::Part { fix, .. } => fix.clone(),
+            Self::Budget { run, .. } => {
+                Some(format!("go on with `train --resume {run}` and another --budget-usd"))
             }
             Self::Dying { .. } => Some(
                 "see that what launches it works, and what else is on its machine; give it more `--memory-limit` or `--time-limit` \

@@ -7,20 +7,26 @@
 //! * [`exchange`] and [`control`] are the ports for gradients and for messages, with their implementations.
 //! * [`checkpoints`] and [`records`] are what a run goes on from, [`display`] what is seen of it meanwhile.
 //! * [`bench`] measures the exchange alone, and computing alone.
+//! * [`forecast`] predicts time and money of runs on functions, [`cost`] counts and adds up what they cost.
+//! * [`doctor`] checks a set-up for functions, [`checkup`] is what of it a function does.
 //! * [`dry_run`] says what training would do.
 //! * [`reader`] reads mini-batches ahead of their use, [`output`] writes the run.
 //! * [`saved`] reads a run, [`predict`], [`evaluate`] and [`recommend`] use its model; [`stored`] reads what they are given.
 
 pub mod bench;
 pub mod checkpoints;
+pub mod checkup;
 pub mod cli;
 pub mod client;
 pub mod control;
+pub mod cost;
 pub mod display;
+pub mod doctor;
 pub mod dry_run;
 mod error;
 pub mod evaluate;
 pub mod exchange;
+pub mod forecast;
 pub mod job;
 pub mod join;
 pub mod memory;
@@ -45,10 +51,11 @@ pub mod worker;
 use std::time::{Duration, Instant};
 
 use reporting::{Console, Progress};
+use schemas::cost::Prediction;
 use schemas::records::Finished;
 use schemas::report::{
-    ComputeBenchReport, DryRunReport, EvaluateReport, ExchangeBenchReport, PredictReport, RecommendReport,
-    RunVerifyReport, ScaleReport, TrainReport,
+    ComputeBenchReport, DoctorReport, DryRunReport, EvaluateReport, ExchangeBenchReport, FunctionsReport,
+    PredictReport, RecommendReport, RunVerifyReport, ScaleReport, TrainReport,
 };
 use serde::Serialize;
 
@@ -86,6 +93,10 @@ pub enum Report {
     ExchangeMeasured(Box<ExchangeBenchReport>),
     /// Computing was measured.
     ComputeMeasured(Box<ComputeBenchReport>),
+    /// A set-up for functions was checked.
+    Examined(Box<DoctorReport>),
+    /// Runs were predicted.
+    Planned(Box<Prediction>),
     /// What was asked for went to standard output itself, so there is no report on it.
     Streamed,
 }
@@ -106,6 +117,8 @@ pub fn carry_out(work: &Work, console: &Console) -> Result<Report, Error> {
         Work::Verify(verify) => verify::run(verify, console).map(Box::new).map(Report::Verified),
         Work::BenchExchange(plan) => bench::exchange::run(plan, console).map(Box::new).map(Report::ExchangeMeasured),
         Work::BenchCompute(plan) => bench::compute::run(plan, console).map(Box::new).map(Report::ComputeMeasured),
+        Work::Doctor(plan) => Ok(Report::Examined(Box::new(doctor::run(plan, console)))),
+        Work::Plan(planning) => forecast::table::run(planning, console).map(Box::new).map(Report::Planned),
         Work::Join(part) => join::run(part).map(|()| Report::Streamed),
     }
 }
@@ -154,13 +167,13 @@ pub struct Watch<'a> {
 
 fn train_pmf(plan: &Plan, task: &plan::pmf::Task, tables: Tables, watch: Watch<'_>) -> Result<TrainReport, Error> {
     let ids = output::pmf::Ids::new(plan, &tables)?;
-    let (finished, records, factors) = {
+    let (finished, records, factors, functions) = {
         let mut memory = task.memory()?;
         train(plan, &task.replica(&mut memory), watch)?
     };
     check_finite(plan, &finished, &records, factors.is_finite())?;
     let save = |files: &mut Files<'_>| output::pmf::save(plan, task, &factors, ids, files);
-    output::write(plan, finished, &records, tables, watch.start, save)
+    output::write(plan, (finished, &records, functions), tables, watch.start, save)
 }
 
 fn train_logistic(
@@ -170,23 +183,30 @@ fn train_logistic(
     watch: Watch<'_>,
 ) -> Result<TrainReport, Error> {
     let space = output::logistic::space(plan, task, &tables)?;
-    let (finished, records, weights) = {
+    let (finished, records, weights, functions) = {
         let mut memory = task.memory(&space)?;
         train(plan, &task.replica(space, plan.schedule()?, &mut memory), watch)?
     };
     check_finite(plan, &finished, &records, weights.is_finite())?;
     let save = |files: &mut Files<'_>| output::logistic::save(plan, task, &weights, files);
-    output::write(plan, finished, &records, tables, watch.start, save)
+    output::write(plan, (finished, &records, functions), tables, watch.start, save)
 }
 
-/// Runs supervisor and workers to the end, and gives the model.
-fn train<M: Model>(plan: &Plan, model: &M, watch: Watch<'_>) -> Result<(Finished, Records, M::Saved), Error> {
+/// Runs supervisor and workers to the end, and gives the model and what functions cost.
+fn train<M: Model>(
+    plan: &Plan,
+    model: &M,
+    watch: Watch<'_>,
+) -> Result<(Finished, Records, M::Saved, Option<FunctionsReport>), Error> {
     match &plan.launch {
-        Launch::Threads => threads::train(plan, model, watch),
+        Launch::Threads => {
+            let (finished, records, saved) = threads::train(plan, model, watch)?;
+            Ok((finished, records, saved, None))
+        }
         Launch::Processes(processes) => {
-            let (finished, records, state) = client::train(plan, processes, watch)?;
+            let client::Trained { finished, records, state, functions } = client::train(plan, processes, watch)?;
             let steps = model.restore(&state).map_err(Error::internal)?;
-            Ok((finished, records, model.saved(steps)))
+            Ok((finished, records, model.saved(steps), functions))
         }
     }
 }

@@ -21,6 +21,10 @@ fn main() -> ExitCode {
         .and_then(|work| train::carry_out(&work, &console));
     match outcome {
         Ok(Report::Streamed) => ExitCode::SUCCESS,
+        Ok(Report::Examined(report)) => {
+            console.finish(Ok::<_, train::Error>(&report));
+            ExitCode::from(report.exit_code)
+        }
         outcome => console.finish(outcome),
     }
 }

@@ -23,7 +23,7 @@ use safetensors::{Dtype, SafeTensorError};
 use schemas::dataset::{Digest, Object};
 use schemas::preparation::{self, PREPARATION_KEY, Preparation};
 use schemas::records::Finished;
-use schemas::report::{RUN_FORMAT, RUN_VERSION, Reduce, StopReason, TrainReport, Trained};
+use schemas::report::{FunctionsReport, RUN_FORMAT, RUN_VERSION, Reduce, StopReason, TrainReport, Trained};
 
 use crate::error::Error;
 use crate::plan::{Launch, Plan, Task};
@@ -166,8 +166,7 @@ fn times(reduce: Reduce, step_batches: u32, n_batches: usize) -> f64 {
 /// When something cannot be written; there is then no report.
 pub fn write(
     plan: &Plan,
-    finished: Finished,
-    records: &Records,
+    (finished, records, functions): (Finished, &Records, Option<FunctionsReport>),
     Tables(tables): Tables,
     start: Instant,
     save: impl FnOnce(&mut Files<'_>) -> Result<(), Error>,
@@ -191,7 +190,8 @@ pub fn write(
     plan.out.put(TIMINGS, timings(records))?;
     let entries = ledger::entries(records, plan.task.common().seed, plan.schedule()?);
     plan.out.put(ledger::LEDGER, ledger::encode(&entries)?)?;
-    let report = report(plan, &finished, records, [model_digest, history_digest], start);
+    let mut report = report(plan, &finished, records, [model_digest, history_digest], start);
+    report.functions = functions;
     plan.out.create(REPORT, json(&report)?)?;
     Ok(report)
 }
@@ -256,6 +256,7 @@ fn report(
         model_digest,
         history_digest,
         rows_per_second: all_rows as f64 / records.stepping.as_secs_f64().max(1e-9),
+        functions: None,
         seconds: start.elapsed().as_secs_f64(),
     }
 }
@@ -287,9 +288,33 @@ pub fn summarise(plan: &Plan, report: &TrainReport, console: &Console) {
         }
     };
     lines.iter().for_each(|line| console.note(line));
+    if let Some(functions) = &report.functions {
+        costs(functions, report.seconds).iter().for_each(|line| console.note(line));
+    }
     console.note(format!("model    {} (for DuckDB or pandas: {})", plan.out.show(MODEL), tables.join(", ")));
     console.note(format!("history  {}", plan.out.show(HISTORY)));
     console.note(format!("report   {}", plan.out.show(REPORT)));
+}
+
+/// What functions cost, for people.
+fn costs(functions: &FunctionsReport, seconds: f64) -> Vec<String> {
+    let FunctionsReport { usage, cost, handovers, relaunches, predicted, prices_of, .. } = functions;
+    let mut lines = vec![
+        format!("US dollars, by prices of {prices_of}"),
+        format!("  functions     {:.4}  ({:.1} GB-seconds)", cost.compute, usage.gb_seconds),
+        format!(
+            "  invocations   {:.4}  ({}: {handovers} handovers, {relaunches} after a death)",
+            cost.requests, usage.requests
+        ),
+        format!("  S3            {:.4}  ({} put, {} get)", cost.s3_puts + cost.s3_gets, usage.s3_puts, usage.s3_gets),
+        format!("  Redis, broker {:.4}  ({:.3} hours)", cost.redis + cost.broker, usage.broker_hours),
+        format!("  together      {:.4}", cost.total),
+    ];
+    if let Some(run) = predicted {
+        let (run_seconds, usd) = (run.run_seconds, run.cost.total);
+        lines.push(format!("  predicted     {usd:.4} and {run_seconds:.1} s; it took {seconds:.1} s"));
+    }
+    lines
 }
 
 /// A named array of floats.

@@ -1,8 +1,10 @@
 //! What was typed, resolved against the manifest into a plan that can be carried out.
 
 pub mod bench;
+pub mod doctor;
 pub mod launch;
 pub mod logistic;
+pub mod planning;
 pub mod pmf;
 pub mod scoring;
 
@@ -19,7 +21,7 @@ use train_core::order::Schedule;
 use crate::WAIT_MAX;
 use crate::cli::{Bench, Cli, Command, TrainArgs};
 use crate::error::Error;
-use crate::job::{FORMAT, Job, Settings};
+use crate::job::{FORMAT, Job, Join, Settings};
 use crate::model::Metric;
 use crate::protocol::course::Rules;
 pub use launch::Launch;
@@ -43,8 +45,12 @@ pub enum Work {
     BenchExchange(bench::Exchange),
     /// `train bench compute`
     BenchCompute(bench::Compute),
+    /// `train doctor`
+    Doctor(Box<doctor::Doctor>),
+    /// `train plan`
+    Plan(Box<planning::Planning>),
     /// A part of a run.
-    Join(launch::Join),
+    Join(Join),
 }
 
 impl Work {
@@ -65,7 +71,9 @@ impl Work {
             Some(Command::Bench { what: Bench::Compute(args) }) => {
                 bench::Compute::resolve(args).map(Self::BenchCompute)
             }
-            Some(Command::Join(args)) => launch::Join::resolve(args).map(Self::Join),
+            Some(Command::Doctor(args)) => doctor::Doctor::resolve(args).map(|doctor| Self::Doctor(Box::new(doctor))),
+            Some(Command::Plan(args)) => planning::Planning::resolve(args).map(|plan| Self::Plan(Box::new(plan))),
+            Some(Command::Join(args)) => Ok(Self::Join(launch::join(args))),
             Some(Command::Completions { .. }) | None => {
                 Plan::resolve(&cli.train).map(|plan| Self::Train(Box::new(plan)))
             }
@@ -287,7 +295,7 @@ impl Plan {
             strategy: processes.strategy,
             exchange: match &processes.servers.exchange {
                 launch::ExchangeAt::Storage(place) => Some(place.clone()),
-                launch::ExchangeAt::Redis(_) => None,
+                launch::ExchangeAt::Redis(_) | launch::ExchangeAt::FunctionsRedis => None,
             },
             checkpoint_every: processes.checkpoint_every,
             worker_timeout: processes.worker_timeout,

@@ -28,6 +28,9 @@ pub const FIRST_DEADLINE: Duration = Duration::from_secs(5);
 pub fn store(at: &ExchangeAt, handle: Handle, prefix: &str, deadline: Duration) -> Result<Box<dyn Store>, Error> {
     Ok(match at {
         ExchangeAt::Redis(_) => Box::new(RedisStore::connect(handle, &at.redis_urls()?, prefix, EXPIRY, deadline)?),
+        ExchangeAt::FunctionsRedis => {
+            return Err(Error::Internal("only functions know where their Redis is".to_owned()));
+        }
         ExchangeAt::Storage(place) => Box::new(ObjectStorageStore::new(&Place::parse(place)?, prefix)?),
     })
 }

@@ -11,9 +11,10 @@ use crate::control::{ControlError, ControlPlane, Mailbox};
 use crate::display::Display;
 use crate::error::Error;
 use crate::protocol::course::Rules;
-use crate::protocol::envelope;
 use crate::protocol::supervisor::{Checkpoint, Command, Event, Members, Supervisor};
+use crate::protocol::{Refusal, envelope};
 use crate::records::Records;
+use crate::worker::Time;
 
 /// Which run is supervised, by which life of its supervisor.
 #[derive(Clone, Debug)]
@@ -24,6 +25,8 @@ pub struct Post<'a> {
     pub incarnation: u32,
     /// When the run began, or when it would have begun had it not been interrupted.
     pub start: Instant,
+    /// When this life's time is over, if it is limited.
+    pub time: Option<Time>,
 }
 
 /// Who watches the run.
@@ -40,7 +43,8 @@ const POLL: Duration = Duration::from_millis(100);
 /// How often those who watch hear of steps.
 const SHOW: Duration = Duration::from_millis(200);
 
-/// Supervises a run until it is over. It goes on from a checkpoint, whose steps are on record; further ones go to the writer.
+/// Supervises a run until it is over, or until a successor leads it: then there is no outcome. It goes on from a checkpoint, whose
+/// steps are on record; further ones go to the writer.
 ///
 /// # Errors
 /// A signal; the workers are then told to stop. A failure of the control plane or of the storage of checkpoints.
@@ -52,14 +56,27 @@ pub fn supervise(
     control: &dyn ControlPlane,
     mailbox: &mut dyn Mailbox,
     audience: Audience<'_>,
-) -> Result<(Outcome, Records), Error> {
+) -> Result<(Option<Outcome>, Records), Error> {
     let now = post.start.elapsed();
     let (protocol, commands) = Supervisor::new(post.run, post.incarnation, rules, members, base, now);
     let rows = records.rows();
-    let mut shell =
-        Shell { post, protocol, control, records, writer, rows, mark: now, audience, shown: now, unshown: Vec::new() };
+    let mut shell = Shell {
+        post,
+        protocol,
+        control,
+        records,
+        writer,
+        rows,
+        mark: now,
+        audience,
+        shown: now,
+        unshown: Vec::new(),
+        told: None,
+        successor: None,
+        led: false,
+    };
     if let Some(outcome) = shell.carry_out_all(commands)? {
-        return Ok((outcome, shell.records));
+        return Ok((Some(outcome), shell.records));
     }
     loop {
         if let Err(stopped) = interrupt::check() {
@@ -67,12 +84,27 @@ pub fn supervise(
             return Err(stopped.into());
         }
         let event = mailbox.receive(POLL)?;
+        if let Some(envelope) = event.as_ref().filter(|e| e.message == Message::Hello && e.run == post.run) {
+            shell.hear_successor(envelope.sender);
+        }
+        if shell.led || post.time.is_some_and(|time| Instant::now() >= time.ends) {
+            return Ok((None, shell.records));
+        }
+        shell.say_when_leaving()?;
         // Between two messages there is time to look at the clock as well, however many there are.
         for event in event.map(Event::Received).into_iter().chain([Event::Tick]) {
-            // A message that is not for this supervisor changes nothing.
-            let commands = shell.protocol.handle(event, post.start.elapsed()).unwrap_or_default();
+            let commands = match shell.protocol.handle(event, post.start.elapsed()) {
+                Ok(commands) => commands,
+                // One who has been replaced, or has come late, need not wait until it believes that all are gone.
+                Err(Refusal::Stale { sender, found, .. }) => {
+                    shell.send(sender.life(found), Message::Relieved)?;
+                    vec![]
+                }
+                // A message that is not for this supervisor changes nothing.
+                Err(_) => vec![],
+            };
             if let Some(outcome) = shell.carry_out_all(commands)? {
-                return Ok((outcome, shell.records));
+                return Ok((Some(outcome), shell.records));
             }
         }
         shell.show(false)?;
@@ -92,9 +124,33 @@ struct Shell<'a> {
     audience: Audience<'a>,
     shown: Duration,
     unshown: Vec<EvaluationRecord>,
+    /// When the client was last told that this life is leaving.
+    told: Option<Instant>,
+    /// Who waits to lead.
+    successor: Option<Address>,
+    /// Whether the successor was told to.
+    led: bool,
 }
 
 impl Shell<'_> {
+    /// Says that a successor is wanted, again and again, once this life's time runs out.
+    fn say_when_leaving(&mut self) -> Result<(), Error> {
+        let (Audience::Client(client), None) = (&self.audience, self.successor) else { return Ok(()) };
+        match self.post.time.and_then(|time| time.to_tell(&mut self.told)) {
+            Some(left) => self.send(*client, Message::Leaving { left }),
+            None => Ok(()),
+        }
+    }
+
+    /// The next life of this supervisor is ready: it leads from the end of this turn on.
+    fn hear_successor(&mut self, sender: Address) {
+        let next = Party::Supervisor.life(self.post.incarnation + 1);
+        if sender == next && self.successor.is_none() {
+            self.successor = Some(next);
+            self.protocol.hand_over();
+        }
+    }
+
     fn carry_out_all(&mut self, commands: Vec<Command>) -> Result<Option<Outcome>, Error> {
         for command in commands {
             if let Some(outcome) = self.carry_out(command)? {
@@ -132,6 +188,13 @@ impl Shell<'_> {
             Command::Commit(checkpoint) => {
                 if let Some(writer) = &mut self.writer {
                     writer.commit(*checkpoint, &self.records)?;
+                }
+            }
+            Command::HandOver(checkpoint) => {
+                if let (Some(writer), Some(successor)) = (&mut self.writer, self.successor) {
+                    writer.hand_over(*checkpoint, &self.records)?;
+                    self.led = true;
+                    self.send(successor, Message::Lead)?;
                 }
             }
             Command::Rollback { steps } => {

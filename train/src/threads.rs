@@ -45,7 +45,7 @@ pub fn train<M: Model>(
             workers.push(scope.spawn(move || watched(&job, control, || shell.work())));
         }
         let display = Display::new(watch.console, watch.progress, rules.metric, rules.holdout_base);
-        let post = Post { run: &plan.run, incarnation: 0, start: watch.start };
+        let post = Post { run: &plan.run, incarnation: 0, start: watch.start, time: None };
         let supervised = supervise(
             &post,
             rules.clone(),
@@ -60,6 +60,7 @@ pub fn train<M: Model>(
             .map(|worker| worker.join().unwrap_or_else(|_| Err(Error::Internal("a worker panicked".to_owned()))))
             .collect();
         let (outcome, records) = supervised?;
+        let outcome = outcome.ok_or_else(|| Error::Internal("the supervisor has no successor".to_owned()))?;
         let (finished, saved) = conclude(plan, outcome, results)?;
         Ok((finished, records, saved))
     })

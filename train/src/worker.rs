@@ -45,6 +45,39 @@ pub struct Job {
     pub share: Share,
     /// How long to wait for storage or the supervisor before giving up.
     pub wait_max: Duration,
+    /// When its time is over, if it is limited.
+    pub time: Option<Time>,
+}
+
+/// The time that a life has.
+#[derive(Clone, Copy, Debug)]
+pub struct Time {
+    /// From then on a successor is wanted.
+    pub leaves: Instant,
+    /// Then it is over.
+    pub ends: Instant,
+}
+
+impl Time {
+    /// Longest time for a successor to begin and to catch up.
+    const HANDOVER_MAX: Duration = Duration::from_secs(30);
+
+    /// The time of a life that has `limit` since `begin`: the last third is for handing over, thirty seconds at most.
+    #[must_use]
+    pub fn of(begin: Instant, limit: Duration) -> Self {
+        let ends = begin + limit;
+        Self { leaves: ends.checked_sub((limit / 3).min(Self::HANDOVER_MAX)).unwrap_or(begin), ends }
+    }
+
+    /// What is left of it, when a successor is wanted and that is to be said now: first, or again so long after it was last `told`.
+    pub(crate) fn to_tell(self, told: &mut Option<Instant>) -> Option<Duration> {
+        let now = Instant::now();
+        if now < self.leaves || told.is_some_and(|told| now < told + REPEAT) {
+            return None;
+        }
+        *told = Some(now);
+        Some(self.ends.saturating_duration_since(now))
+    }
 }
 
 impl Job {
@@ -61,6 +94,7 @@ impl Job {
             seed: plan.task.common().seed,
             share,
             wait_max: WAIT_MAX,
+            time: None,
         }
     }
 
@@ -133,6 +167,8 @@ pub struct Shell<'a, M: Model> {
     control: &'a dyn ControlPlane,
     mailbox: Box<dyn Mailbox>,
     batches: Option<Reading>,
+    /// Held-out batches that are read ahead, for so many workers, at the end of an epoch.
+    holdout: Option<(u32, ReadAhead)>,
     decoder: BatchDecoder<'a, M>,
     scratch: M::Scratch,
     buffers: Vec<Arc<M::Gradient>>,
@@ -147,6 +183,8 @@ pub struct Shell<'a, M: Model> {
     step_over: Instant,
     /// When the supervisor was last heard of.
     heard: Instant,
+    /// When it was last told that this life is leaving.
+    told: Option<Instant>,
     saved: Option<M::Saved>,
 }
 
@@ -183,6 +221,7 @@ impl<'a, M: Model> Shell<'a, M> {
             control,
             mailbox,
             batches: None,
+            holdout: None,
             decoder: BatchDecoder::new(shards, model),
             scratch: M::Scratch::default(),
             buffers: Vec::new(),
@@ -192,6 +231,7 @@ impl<'a, M: Model> Shell<'a, M> {
             timings: StepTimings::default(),
             step_over: Instant::now(),
             heard: Instant::now(),
+            told: None,
             saved: None,
         })
     }
@@ -203,9 +243,9 @@ impl<'a, M: Model> Shell<'a, M> {
     /// Whatever kept this worker from going on.
     pub fn work(mut self) -> Result<Option<M::Saved>, Error> {
         let result = self.run();
-        // One that heard of nobody for long is launched again: that is not the end of a run which goes on after all.
+        // One that heard of nobody for long, or stood still while the run went on, is launched again: that is not the end of the run.
         if let Err(error) = &result
-            && !matches!(error, Error::Unheard { .. })
+            && !matches!(error, Error::Unheard { .. } | Error::Late { .. })
         {
             let message = Message::Failed { kind: error.kind(), error: error.to_string(), fix: error.fix() };
             let message = envelope(&self.job.run, self.job.address(), message);
@@ -227,6 +267,7 @@ impl<'a, M: Model> Shell<'a, M> {
             if self.protocol.ended() {
                 return Ok(());
             }
+            self.say_when_leaving()?;
             events.push_back(self.wait()?);
         }
     }
@@ -280,11 +321,23 @@ impl<'a, M: Model> Shell<'a, M> {
                 self.exchange.release(u64::MAX)?;
                 None
             }
+            Command::Rest => {
+                self.saving.finish()?;
+                None
+            }
             Command::Dismiss => {
                 self.exchange.release(u64::MAX)?;
                 None
             }
         })
+    }
+
+    /// Says that a successor is wanted, again and again, once this life's time runs out.
+    fn say_when_leaving(&mut self) -> Result<(), Error> {
+        let Some(left) = self.job.time.and_then(|time| time.to_tell(&mut self.told)) else { return Ok(()) };
+        let message = Message::Leaving { left };
+        let to = Party::Supervisor.life(self.protocol.supervisor());
+        Ok(self.control.hand_over(to, &envelope(&self.job.run, self.job.address(), message))?)
     }
 
     /// Sends what was not sent because the gradients that it tells of were on their way, once they can be had. Whether there is nothing
@@ -304,7 +357,15 @@ impl<'a, M: Model> Shell<'a, M> {
             return Err(Error::Internal("there is no checkpoint to go back to".to_owned()));
         };
         let steps = match stored {
-            Some(stored) => self.model.restore(&checkpoints.state(stored)?),
+            Some(stored) => {
+                let state = checkpoints.state(stored).map_err(|error| match error {
+                    Error::Stored(manifests::Error::Missing { .. }) => {
+                        Error::Late { worker: self.job.worker, steps: stored.steps }
+                    }
+                    error => error,
+                })?;
+                self.model.restore(&state)
+            }
             None => self.model.restore(&self.start),
         };
         let (steps, expected) = (steps.map_err(Error::internal)?, stored.map_or(0, |stored| stored.steps));
@@ -373,7 +434,12 @@ impl<'a, M: Model> Shell<'a, M> {
 
     /// The batches from `step` on: those that are read ahead already, unless the run took another turn.
     fn reading(&mut self, step: u64, n_workers: u32) -> Result<Reading, Error> {
-        if let Some(reading) = self.batches.take().filter(|r| (r.step, r.n_workers) == (step, n_workers)) {
+        // Between may be steps that this worker has no batch of.
+        let goes_on = |r: &Reading| {
+            let idle = |between| self.job.slots(between, n_workers).next().is_none();
+            r.n_workers == n_workers && r.step <= step && (r.step..step).all(idle)
+        };
+        if let Some(reading) = self.batches.take().filter(goes_on) {
             return Ok(reading);
         }
         let depth = READ_AHEAD.max(2 * self.job.slots(0, n_workers).count());
@@ -388,6 +454,10 @@ impl<'a, M: Model> Shell<'a, M> {
         // Of a step that this worker has no batch of, or catches up with, it has only collected.
         if collect.past || self.timings.step != step {
             self.timings = StepTimings { step, ..StepTimings::default() };
+        }
+        let last_of_epoch = (step + 1).is_multiple_of(self.job.schedule.steps_per_epoch());
+        if last_of_epoch && !collect.past && self.job.n_holdout_batches > 0 {
+            self.holdout = Some((collect.n_workers, self.read_holdout(collect.n_workers)?));
         }
         let n_slots = self.job.schedule.n_slots(step);
         let (began, mut repeated) = (Instant::now(), Instant::now());
@@ -416,7 +486,7 @@ impl<'a, M: Model> Shell<'a, M> {
                 self.exchange.publish_again()?;
                 self.handle(Event::Tick)?;
             }
-            self.check_heard()?;
+            self.check_life()?;
         };
         if !self.send_once_settled(self.job.wait_max)? {
             return Err(Error::Slow { seconds: self.job.wait_max.as_secs() });
@@ -440,11 +510,19 @@ impl<'a, M: Model> Shell<'a, M> {
         Ok(Some(Event::Applied { timings: self.timings, sizes: self.exchange.sizes() }))
     }
 
-    fn evaluate(&mut self, n_workers: u32) -> Result<Event, Error> {
+    fn read_holdout(&self, n_workers: u32) -> Result<ReadAhead, Error> {
         let slots: Vec<u32> = self.job.share_of(self.job.n_holdout_batches, n_workers).collect();
+        ReadAhead::start(self.decoder.shards(), Set::Holdout, slots.into_iter(), HOLDOUT_AHEAD)
+    }
+
+    fn evaluate(&mut self, n_workers: u32) -> Result<Event, Error> {
+        let slots = self.job.share_of(self.job.n_holdout_batches, n_workers);
         let mut losses = Vec::new();
         let steps = self.protocol.steps() as u32;
-        let batches = ReadAhead::start(self.decoder.shards(), Set::Holdout, slots.clone().into_iter(), HOLDOUT_AHEAD)?;
+        let batches = match self.holdout.take() {
+            Some((for_workers, batches)) if for_workers == n_workers => batches,
+            _ => self.read_holdout(n_workers)?,
+        };
         // The training batch that comes next may be decoded already.
         let mut decoder = BatchDecoder::new(self.decoder.shards(), self.model);
         for slot in slots {
@@ -473,7 +551,7 @@ impl<'a, M: Model> Shell<'a, M> {
                 self.exchange.publish_again()?;
                 return Ok(Event::Tick);
             }
-            self.check_heard()?;
+            self.check_life()?;
         }
     }
 
@@ -484,7 +562,9 @@ impl<'a, M: Model> Shell<'a, M> {
         Ok(())
     }
 
-    fn check_heard(&self) -> Result<(), Error> {
+    /// Whether this life may go on: it has heard of its supervisor, and has time.
+    fn check_life(&mut self) -> Result<(), Error> {
+        self.say_when_leaving()?;
         if self.heard.elapsed() <= self.job.wait_max {
             return Ok(());
         }

@@ -109,7 +109,7 @@ fn column_of<C: Cell>(
             out.extend(scratch.values.iter().map(|&bits| C::from_bits(bits)));
         } else {
             scratch.values.push(0);
-            spread(&scratch.values, &scratch.levels, C::MISSING, C::from_bits, out);
+            spread(&scratch.values, &scratch.levels, C::MISSING.to_bits(), C::from_bits, out);
         }
     }
     Ok(())
@@ -121,14 +121,15 @@ fn row_of(value: usize, levels: &[u8]) -> usize {
     rows.nth(value).unwrap_or(value)
 }
 
-/// Appends the values where their levels say, and `missing` between them. One value more must follow, so that there is a next
-/// one behind the last too, and no branch on the level, which nobody can foresee.
-fn spread<V: Copy, C: Copy>(values: &[V], levels: &[u8], missing: C, cell: impl Fn(V) -> C, out: &mut Vec<C>) {
+/// Appends the values where their levels, 0 or 1, say, and `missing` between them. One value more must follow, so that there is a
+/// next one behind the last too, and no branch on the level, which nobody can foresee: a choice between two values becomes one.
+fn spread<C>(values: &[u32], levels: &[u8], missing: u32, cell: impl Fn(u32) -> C, out: &mut Vec<C>) {
     let mut next = 0;
     out.extend(levels.iter().map(|&level| {
-        let value = cell(values[next]);
+        let there = u32::from(level).wrapping_neg();
+        let bits = values[next] & there | missing & !there;
         next += usize::from(level);
-        if level == 0 { missing } else { value }
+        cell(bits)
     }));
 }
 
@@ -194,7 +195,7 @@ impl Scratch {
             out.codes.extend(self.values.iter().map(|&index| index as u16));
         } else {
             self.values.push(0);
-            spread(&self.values, &self.levels, missing, |index| index as u16, &mut out.codes);
+            spread(&self.values, &self.levels, u32::from(missing), |index| index as u16, &mut out.codes);
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ pub enum Fault {
     Answer {
         /// HTTP status.
         status: u16,
-        /// S3's code.
+        /// S3's or Lambda's code.
         code: &'static str,
         /// Seconds of a `Retry-After` header.
         retry_after: Option<u32>,
@@ -296,7 +296,8 @@ fn connection(client: TcpStream, port: u16, seen: &Mutex<Vec<Request>>, choose: 
         };
         if let Fault::Answer { status, code, retry_after } = fault {
             std::io::copy(&mut (&mut from_client).take(length), &mut std::io::sink())?;
-            answer(&mut to_client, status, code, retry_after, method == "HEAD")?;
+            let of_lambda = target.contains("/functions/");
+            answer(&mut to_client, status, code, retry_after, method == "HEAD", of_lambda)?;
             continue;
         }
         let flip = if let Fault::FlipRequest { at } = fault { Some(at) } else { None };
@@ -344,13 +345,23 @@ fn connection(client: TcpStream, port: u16, seen: &Mutex<Vec<Request>>, choose: 
     }
 }
 
-fn answer(to: &mut TcpStream, status: u16, code: &str, retry_after: Option<u32>, is_head: bool) -> Result<()> {
-    let body = format!("<Error><Code>{code}</Code><Message>the proxy says so</Message></Error>");
+fn answer(
+    to: &mut TcpStream,
+    status: u16,
+    code: &str,
+    retry_after: Option<u32>,
+    is_head: bool,
+    of_lambda: bool,
+) -> Result<()> {
+    let (kind, body) = if of_lambda {
+        let kind = format!("application/json\r\nX-Amzn-ErrorType: {code}");
+        (kind, r#"{"Type": "User", "message": "the proxy says so"}"#.to_owned())
+    } else {
+        let body = format!("<Error><Code>{code}</Code><Message>the proxy says so</Message></Error>");
+        ("application/xml".to_owned(), body)
+    };
     let after = retry_after.map(|seconds| format!("Retry-After: {seconds}\r\n")).unwrap_or_default();
     let length = body.len();
     let body = if is_head { "" } else { &body };
-    write!(
-        to,
-        "HTTP/1.1 {status} Fault\r\nContent-Type: application/xml\r\n{after}Content-Length: {length}\r\n\r\n{body}"
-    )
+    write!(to, "HTTP/1.1 {status} Fault\r\nContent-Type: {kind}\r\n{after}Content-Length: {length}\r\n\r\n{body}")
 }

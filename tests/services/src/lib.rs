@@ -2,6 +2,7 @@
 //!
 //! * [`SeaweedFs`]: an S3 server that checks signatures and whose conditional writes are atomic.
 //! * [`RabbitMq`]: a broker with a plain and a TLS listener, which can be stopped, killed, paused and started again.
+//! * [`MiniStack`]: AWS Lambda, whose functions are processes that can be seen, stopped and killed.
 //! * [`FaultProxy`]: what may happen to a request between us and a server.
 //! * [`Redis`] and [`RedisCluster`]: Redis, plain, with users, over TLS, with little memory.
 //! * [`Certificates`]: a certificate authority and a server's certificate for those that speak TLS.
@@ -11,6 +12,7 @@
 
 mod certificates;
 mod fault_proxy;
+mod ministack;
 mod process;
 mod rabbitmq;
 mod redis_server;
@@ -18,6 +20,7 @@ mod seaweedfs;
 
 pub use certificates::Certificates;
 pub use fault_proxy::{Fault, FaultProxy, Request};
+pub use ministack::{Deployment, Invocation, MiniStack};
 pub use rabbitmq::RabbitMq;
 pub use redis_server::{Redis, RedisCluster, RedisOptions};
 pub use seaweedfs::SeaweedFs;

@@ -2,19 +2,20 @@
 
 use std::ffi::OsStr;
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// Starts "$@" and waits for it. A second process waits for the end of our standard input, which comes when the test ends, also
-/// when it is killed, and then ends the server and takes its folder away. It is a shell because a death signal for children has no
-/// safe interface, and not every system has one.
+/// when it is killed, and then ends the server, and the group of processes that it leads if it leads one, and takes its folder away.
+/// It is a shell because a death signal for children has no safe interface, and not every system has one.
 const WATCH: &str = r#"
 folder=$1; shift
 exec 3<&0 0</dev/null
 "$@" 3<&- & server=$!
 echo "$server" >"$folder/pid"
-(read -r _ <&3; kill -9 "$server"; while kill -0 "$server"; do sleep 0.01; done; rm -rf "$folder") 2>/dev/null &
+(read -r _ <&3; kill -9 "-$server" "$server"; while kill -0 "$server"; do sleep 0.01; done; rm -rf "$folder") 2>/dev/null &
 exec 3<&-
 wait "$server"
 "#;
@@ -36,6 +37,8 @@ impl Server {
         for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"] {
             command.env_remove(name);
         }
+        // What ends the test with its group of processes, as an interrupt does, must not end what clears up after it.
+        command.process_group(0);
         command.env("HOME", &folder).stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log);
         Ok(Self { watch: command.spawn()?, folder })
     }

@@ -139,6 +139,17 @@ impl Redis {
         keys.sort_unstable();
         keys
     }
+
+    /// The keys that never expire. One request, however many there are.
+    ///
+    /// # Panics
+    /// As [`Redis::command`].
+    #[must_use]
+    pub fn keys_for_ever(&self) -> Vec<String> {
+        let script = "local found = {} for _, key in ipairs(redis.call('keys', '*')) do \
+            if redis.call('pttl', key) == -1 then table.insert(found, key) end end return found";
+        self.command(&["eval", script, "0"])
+    }
 }
 
 impl Drop for Redis {

@@ -4,16 +4,20 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use crate::MiniStack;
 use crate::process::{Server, find, free_ports, start};
 
 /// Ready after a second on an idle machine; a busy one gets a minute.
 const READY_LIMIT: Duration = Duration::from_secs(60);
 
-/// A running S3 server with one bucket and two identities.
+/// A running S3 server with one bucket and three identities: those named here and [`MiniStack::ROLE`], which may read, write and
+/// list in the bucket.
 #[derive(Debug)]
 pub struct SeaweedFs {
     _server: Server,
     port: u16,
+    /// Of its file system, where objects are files and no signature is asked for.
+    filer: u16,
 }
 
 impl SeaweedFs {
@@ -35,14 +39,16 @@ impl SeaweedFs {
     fn attempt() -> Result<Self, String> {
         let weed = find("weed", "GRISTMILL_WEED", "seaweedfs-4.48");
         let folder = tempfile::Builder::new().prefix("seaweedfs-").tempdir().map_err(|e| e.to_string())?.keep();
-        let (admin, reader, bucket) = (Self::ADMIN, Self::READER, Self::BUCKET);
+        let (admin, reader, role, bucket) = (Self::ADMIN, Self::READER, MiniStack::ROLE, Self::BUCKET);
         let identities = format!(
             r#"{{"identities": [
             {{"name": "admin", "credentials": [{{"accessKey": "{}", "secretKey": "{}"}}],
               "actions": ["Admin", "Read", "Write", "List", "Tagging"]}},
             {{"name": "reader", "credentials": [{{"accessKey": "{}", "secretKey": "{}"}}],
-              "actions": ["Read:{bucket}", "List:{bucket}"]}}]}}"#,
-            admin.0, admin.1, reader.0, reader.1
+              "actions": ["Read:{bucket}", "List:{bucket}"]}},
+            {{"name": "role", "credentials": [{{"accessKey": "{}", "secretKey": "{}"}}],
+              "actions": ["Read:{bucket}", "Write:{bucket}", "List:{bucket}"]}}]}}"#,
+            admin.0, admin.1, reader.0, reader.1, role.0, role.1
         );
         std::fs::write(folder.join("s3.json"), identities).map_err(|e| e.to_string())?;
         std::fs::create_dir(folder.join("data")).map_err(|e| e.to_string())?;
@@ -79,7 +85,7 @@ impl SeaweedFs {
         server.wait(READY_LIMIT, Duration::from_millis(20), |_| {
             status(port, "/healthz") == Some(200) && status(filer, &bucket) == Some(200)
         })?;
-        Ok(Self { _server: server, port })
+        Ok(Self { _server: server, port, filer })
     }
 
     /// Base URL.
@@ -92,6 +98,18 @@ impl SeaweedFs {
     #[must_use]
     pub fn bucket(&self) -> &'static str {
         Self::BUCKET
+    }
+
+    /// The text of an object.
+    ///
+    /// # Panics
+    /// When there is none, or it is no text.
+    #[must_use]
+    pub fn object(&self, key: &str) -> String {
+        let answer = request(self.filer, &format!("/buckets/{}/{key}", Self::BUCKET), u64::MAX).expect("it answers");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("an answer has a head");
+        assert!(head.starts_with("HTTP/1.0 200 ") || head.starts_with("HTTP/1.1 200 "), "{key}: {head}");
+        body.to_owned()
     }
 
     /// The port for S3 on 127.0.0.1.
@@ -123,10 +141,15 @@ impl SeaweedFs {
 
 /// The status of a request without a signature.
 fn status(port: u16, path: &str) -> Option<u16> {
+    request(port, path, 64)?.split(' ').nth(1)?.parse().ok()
+}
+
+/// The first bytes of the answer to a request without a signature, which comes in one piece.
+fn request(port: u16, path: &str, most: u64) -> Option<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").ok()?;
     let mut answer = String::new();
-    stream.take(64).read_to_string(&mut answer).ok()?;
-    answer.split(' ').nth(1)?.parse().ok()
+    stream.take(most).read_to_string(&mut answer).ok()?;
+    Some(answer)
 }

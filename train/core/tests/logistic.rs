@@ -325,6 +325,36 @@ proptest! {
     }
 
     #[test]
+    fn each_bucket_has_the_sum_of_its_errors(
+        n_buckets in prop::sample::select(vec![1, 4095, 4096, 4097, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 1 << 24]),
+        mut batch in batch(1..40),
+        places in proptest::collection::vec(prop_oneof![any::<u32>(), (0..600u32).prop_map(|i| i * 4096 / 2)], 160),
+        coded: bool,
+    ) {
+        let cells = batch.buckets.iter_mut().flatten();
+        cells.zip(places).for_each(|(cell, place)| *cell = cell.map(|_| place % n_buckets));
+        let space = Space::new(n_buckets, true, &[]);
+        // Of weights that are 0 every output is 0, and every error 1/2 or -1/2.
+        let zeros = [0.0; BLOCK];
+        let blocks = vec![&zeros; space.n_features().div_ceil(BLOCK) + 1];
+        let (mut out, mut scratch) = (Gradient::default(), Scratch::default());
+        for _ in 0..2 {
+            batch.with(coded, |clicks| gradient(Simd::detect(), &space, Effects::new(&blocks), clicks, &mut scratch, &mut out));
+        }
+        let mut expected = BTreeMap::new();
+        for column in &batch.buckets {
+            for (bucket, label) in column.iter().zip(&batch.labels) {
+                if let Some(bucket) = bucket {
+                    *expected.entry(N_NUMBERS as u32 + bucket).or_insert(0.0) += 0.5 - label;
+                }
+            }
+        }
+        let found = out.ids.iter().copied().zip(out.values.iter().copied());
+        let buckets = N_NUMBERS as u32..space.n_features() as u32;
+        prop_assert!(found.filter(|(id, _)| buckets.contains(id)).eq(expected));
+    }
+
+    #[test]
     fn kernels_agree_to_the_bit(batches in proptest::collection::vec(batch(1..40), 1..6), coded: bool) {
         let space = Space::new(N_BUCKETS, true, &SCALES);
         let [mut portable, mut detected] =

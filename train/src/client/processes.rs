@@ -11,9 +11,9 @@ use bytesize::ByteSize;
 use manifests::place::Place;
 use rustix::process::{Pid, Signal};
 
-use super::{End, Role};
+use super::launcher::{self, End, Role};
 use crate::error::Error;
-use crate::plan::launch::{AMQP, ExchangeAt, JOIN, Processes, REDIS};
+use crate::plan::launch::{AMQP, ExchangeAt, JOIN, Processes, REDIS, Workers};
 use crate::plan::usage;
 
 /// Most of what a process says that is kept, in bytes: the end of it.
@@ -27,6 +27,12 @@ pub(super) struct Launcher<'a> {
     pub(super) session: &'a str,
 }
 
+impl launcher::Launcher for Launcher<'_> {
+    fn launch(&self, role: Role, incarnation: u32) -> Result<Box<dyn launcher::Life>, Error> {
+        Ok(Box::new(self.begin(role, incarnation)?))
+    }
+}
+
 impl Launcher<'_> {
     /// The arguments by which `role` takes part.
     fn join(&self, role: Role, incarnation: u32) -> Vec<String> {
@@ -36,10 +42,14 @@ impl Launcher<'_> {
         flag("--session", &self.session);
         flag("--incarnation", &incarnation);
         match role {
-            Role::Supervisor { workers } => flag("--workers", &workers),
+            // Its time is not limited, so none waits for another.
+            Role::Supervisor { workers, .. } => flag("--workers", &workers),
             Role::Worker { worker, supervisor } => {
                 flag("--worker", &worker);
                 flag("--supervisor", &supervisor);
+                if let Some(limit) = self.processes.time_limit {
+                    flag("--time-limit", &format!("{}ms", limit.as_millis()));
+                }
             }
         }
         words
@@ -52,7 +62,7 @@ impl Launcher<'_> {
     pub(super) fn check(&self) -> Result<(), Error> {
         let words = self.join(Role::Worker { worker: 0, supervisor: 0 }, 0);
         match words.into_iter().find(|word| word.contains(is_special)) {
-            Some(word) if self.processes.command.is_some() => Err(usage(
+            Some(word) if matches!(self.processes.workers, Workers::Command(_)) => Err(usage(
                 format!("`{word}` has a character that the shell of --command would not leave as it is"),
                 "name another place for the run by -o: letters, digits and /._-:=@%+,~ are left alone",
             )),
@@ -64,10 +74,10 @@ impl Launcher<'_> {
     ///
     /// # Errors
     /// When the system refuses a process.
-    pub(super) fn launch(&self, role: Role, incarnation: u32) -> Result<Life, Error> {
+    fn begin(&self, role: Role, incarnation: u32) -> Result<Life, Error> {
         let words = self.join(role, incarnation);
-        let mut command = match (role, &self.processes.command) {
-            (Role::Worker { worker, .. }, Some(line)) => {
+        let mut command = match (role, &self.processes.workers) {
+            (Role::Worker { worker, .. }, Workers::Command(line)) => {
                 let mut command = Command::new("/bin/sh");
                 command.args(["-c", line]).env(JOIN, words.join(" "));
                 command.env("GRISTMILL_WORKER", worker.to_string());
@@ -109,7 +119,10 @@ impl Launcher<'_> {
             began: Instant::now(),
             said,
             time_limit: self.processes.time_limit.filter(|_| limited),
-            memory_limit: self.processes.memory_limit.filter(|_| limited),
+            memory_limit: match self.processes.workers {
+                Workers::Here { memory_limit } => memory_limit.filter(|_| limited),
+                _ => None,
+            },
             killed: None,
         })
     }
@@ -122,8 +135,8 @@ fn is_special(c: char) -> bool {
 
 /// One life of a supervisor or worker.
 #[derive(Debug)]
-pub(super) struct Life {
-    pub(super) incarnation: u32,
+struct Life {
+    incarnation: u32,
     child: Child,
     began: Instant,
     /// The end of what it has said.
@@ -134,9 +147,13 @@ pub(super) struct Life {
     killed: Option<String>,
 }
 
-impl Life {
-    /// How it has ended, if it has. One that has passed a limit is killed.
-    pub(super) fn ended(&mut self) -> Option<End> {
+impl launcher::Life for Life {
+    fn incarnation(&self) -> u32 {
+        self.incarnation
+    }
+
+    /// One that has passed a limit is killed.
+    fn ended(&mut self) -> Option<End> {
         if let Ok(Some(status)) = self.child.try_wait() {
             let words = String::from_utf8_lossy(&self.said.lock().unwrap_or_else(PoisonError::into_inner)).into_owned();
             return Some(match (status.code(), self.killed.take()) {
@@ -156,34 +173,34 @@ impl Life {
         None
     }
 
-    /// How long ago it began.
-    pub(super) fn age(&self) -> Duration {
+    fn age(&self) -> Duration {
         self.began.elapsed()
     }
 
-    /// Ends it at once. What for is said when it has ended.
-    pub(super) fn kill(&mut self, why: &str) {
+    /// What for is said when it has ended.
+    fn kill(&mut self, why: &str) {
         self.killed.get_or_insert_with(|| why.to_owned());
         self.kill_group();
     }
 
+    fn is_over(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
+    fn end(&mut self) {
+        if !self.is_over() {
+            self.kill("the run is over");
+            let _ = self.child.wait();
+        }
+    }
+}
+
+impl Life {
     /// Ends it and what a shell has launched for it. One that has ended by itself meanwhile is fine.
     fn kill_group(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
             let _ = rustix::process::kill_process_group(Pid::from_child(&self.child), Signal::KILL);
         }
-    }
-
-    /// Waits for its end until `deadline`, then kills it.
-    pub(super) fn end_by(&mut self, deadline: Instant) {
-        while Instant::now() < deadline {
-            if matches!(self.child.try_wait(), Ok(Some(_))) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        self.kill("the run is over");
-        let _ = self.child.wait();
     }
 
     /// Most memory that it has had in use, in bytes; 0 where the system does not say.

@@ -119,7 +119,11 @@ impl RabbitControl {
 
 impl ControlPlane for RabbitControl {
     fn open(&self, address: Address) -> Result<Box<dyn Mailbox>, ControlError> {
-        let subscription = self.shared.call(async |link| self.shared.subscribe(link, address).await)?;
+        let subscribed = self.shared.call(async |link| self.shared.subscribe(link, address).await);
+        let subscription = subscribed.map_err(|error| match error.problem.contains(failure::IN_USE) {
+            true => ControlError::Taken { address },
+            false => error.into(),
+        })?;
         Ok(mailbox::open(&self.shared, address, subscription))
     }
 
@@ -250,7 +254,9 @@ impl Shared {
                 .map_err(lost)?;
         }
         channel.basic_qos(PREFETCH, BasicQosOptions::default()).await.map_err(lost)?;
-        let options = BasicConsumeOptions::default();
+        // Two processes that live the same life would each get some of its messages. The broker may take a while to see that a connection
+        // is gone.
+        let options = BasicConsumeOptions { exclusive: true, ..Default::default() };
         let consumer = channel.basic_consume(queue.into(), "".into(), options, FieldTable::default());
         Ok(Subscription { consumer: consumer.await.map_err(lost)?, channel })
     }

@@ -80,7 +80,7 @@ impl Compute {
 }
 
 /// How long a measurement lasts: not so long that objects expire.
-fn each(seconds: f64) -> Result<Duration, Error> {
+pub(super) fn each(seconds: f64) -> Result<Duration, Error> {
     if (0.01..=120.0).contains(&seconds) {
         return Ok(Duration::from_secs_f64(seconds));
     }
@@ -88,7 +88,7 @@ fn each(seconds: f64) -> Result<Duration, Error> {
 }
 
 /// A file that is not there yet: it is better known before the measurement than after.
-fn csv(file: Option<&Path>) -> Result<Option<PathBuf>, Error> {
+pub(super) fn csv(file: Option<&Path>) -> Result<Option<PathBuf>, Error> {
     match file {
         Some(file) if file.exists() => {
             Err(usage(format!("`{}` is there already", file.display()), "name another file for --csv, or remove it"))

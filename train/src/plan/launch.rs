@@ -1,16 +1,19 @@
 //! How the workers of a run are launched, and by which servers they meet.
 
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
 use manifests::place::Place;
+use schemas::cost::{Prediction, Prices};
 
 use super::usage;
-use crate::cli::{self, LaunchArg, StrategyArg, TrainArgs};
+use crate::cli::{self, LaunchArg, StrategyArg, SupervisorArg, TrainArgs};
 use crate::control::rabbitmq::AmqpUrl;
+use crate::cost::{self, Budget};
 use crate::error::Error;
 use crate::exchange::store::redis::RedisUrl;
-use crate::job::Job;
+use crate::job::{Job, Join};
 use crate::protocol::supervisor::Strategy;
 use crate::saved;
 
@@ -34,8 +37,8 @@ pub enum Launch {
 /// Workers as processes.
 #[derive(Clone, Debug)]
 pub struct Processes {
-    /// The line of a shell that launches a worker; without it, workers are processes of this program.
-    pub command: Option<String>,
+    /// What launches them.
+    pub workers: Workers,
     /// Where they meet.
     pub servers: Servers,
     /// How gradients are exchanged.
@@ -44,12 +47,68 @@ pub struct Processes {
     pub checkpoint_every: u64,
     /// A worker that was not heard of for this long is replaced.
     pub worker_timeout: Duration,
-    /// A worker is killed after this long.
+    /// A worker has this long, and hands over before.
     pub time_limit: Option<Duration>,
-    /// A worker is killed when it has used more bytes of memory than this.
-    pub memory_limit: Option<u64>,
     /// Go on with a run that has died.
     pub resume: bool,
+}
+
+/// What launches workers.
+#[derive(Clone, Debug)]
+pub enum Workers {
+    /// This program, on this machine.
+    Here {
+        /// A worker is killed when it has used more bytes of memory than this.
+        memory_limit: Option<u64>,
+    },
+    /// A line of a shell.
+    Command(String),
+    /// AWS Lambda.
+    Functions(Box<Functions>),
+}
+
+impl Workers {
+    /// The flags by which a run is gone on with where it was, with a space before each.
+    #[must_use]
+    pub fn flags(&self) -> String {
+        match self {
+            Self::Here { .. } => String::new(),
+            Self::Command(line) => format!(" --launch command --command '{line}'"),
+            Self::Functions(functions) => {
+                let Functions { function, region, .. } = &**functions;
+                let named = if function == FUNCTION { String::new() } else { format!(" --function {function}") };
+                let region = region.as_ref().map(|region| format!(" --region {region}")).unwrap_or_default();
+                format!(" --launch lambda{named}{region}")
+            }
+        }
+    }
+}
+
+/// Workers as functions.
+#[derive(Clone, Debug)]
+pub struct Functions {
+    /// The function's name, with a version or an alias after a colon perhaps.
+    pub function: String,
+    /// Its region, if it is not that of the environment.
+    pub region: Option<String>,
+    /// The memory that it must have, in MB.
+    pub memory_mb: Option<u32>,
+    /// The supervisor is a function too.
+    pub supervisor: bool,
+    /// What the run may cost.
+    pub budget: Option<Budget>,
+    /// What things cost.
+    pub prices: Prices,
+    /// What was predicted, of any numbers of workers.
+    pub prediction: Option<Prediction>,
+}
+
+impl Functions {
+    /// How many functions a run of so many workers has at once, handing over apart.
+    #[must_use]
+    pub const fn needed(&self, workers: u32) -> u32 {
+        workers + if self.supervisor { 1 } else { 0 }
+    }
 }
 
 /// The servers of a run. Their URLs may hold passwords.
@@ -66,6 +125,8 @@ pub struct Servers {
 pub enum ExchangeAt {
     /// Redis: URLs separated by commas.
     Redis(String),
+    /// The Redis that functions find in their own environment.
+    FunctionsRedis,
     /// A place in object storage.
     Storage(String),
 }
@@ -105,6 +166,7 @@ impl ExchangeAt {
                 let urls: Vec<String> = self.redis_urls()?.iter().map(ToString::to_string).collect();
                 urls.join(", ")
             }
+            Self::FunctionsRedis => "the functions' Redis".to_owned(),
             Self::Storage(place) => place.clone(),
         })
     }
@@ -119,7 +181,7 @@ impl ExchangeAt {
                 let one = |url: &str| RedisUrl::parse(url.trim()).map_err(|e| usage(e.problem, &e.fix));
                 urls.split(',').map(one).collect()
             }
-            Self::Storage(_) => Ok(Vec::new()),
+            Self::FunctionsRedis | Self::Storage(_) => Ok(Vec::new()),
         }
     }
 }
@@ -156,8 +218,16 @@ pub fn servers_of(job: &Job) -> Result<Servers, Error> {
     servers(None, None, job.exchange.as_deref())
 }
 
+/// The servers as the environment has them, of which that of messages is wanted only.
+///
+/// # Errors
+/// When it is not there.
+pub fn servers_by_environment() -> Result<Servers, Error> {
+    Ok(Servers { amqp: amqp(None)?, exchange: ExchangeAt::Storage(String::new()) })
+}
+
 /// Steps between two checkpoints when nothing else is said.
-const CHECKPOINT_EVERY: u64 = 100;
+pub(super) const CHECKPOINT_EVERY: u64 = 100;
 
 /// How long a worker may be silent when nothing else is said.
 const WORKER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -175,13 +245,26 @@ pub(super) fn resolve(args: &TrainArgs) -> Result<Launch, Error> {
         ("--time-limit", args.time_limit.is_some()),
         ("--memory-limit", args.memory_limit.is_some()),
     ];
+    if let Some((flag, _)) = given.iter().find(|(_, given)| *given && !wanted) {
+        return Err(usage(format!("{flag} is for workers that are processes"), "add `--launch process`"));
+    }
+    if args.launch != LaunchArg::Lambda {
+        let given = [
+            ("--function", args.function.is_some()),
+            ("--region", args.region.is_some()),
+            ("--memory-mb", args.memory_mb.is_some()),
+            ("--worker-deadline", args.worker_deadline.is_some()),
+            ("--supervisor", args.supervisor.is_some()),
+            ("--budget-usd", args.budget_usd.is_some()),
+            ("--prices", args.prices.is_some()),
+            ("--prediction", args.prediction.is_some()),
+        ];
+        if let Some((flag, _)) = given.iter().find(|(_, given)| *given) {
+            return Err(usage(format!("{flag} is for workers that are functions"), "add `--launch lambda`"));
+        }
+    }
     if !wanted {
-        return match given.iter().find(|(_, given)| *given) {
-            Some((flag, _)) => {
-                Err(usage(format!("{flag} is for workers that are processes"), "add `--launch process`"))
-            }
-            None => Ok(Launch::Threads),
-        };
+        return Ok(Launch::Threads);
     }
     processes(args, args.exchange.as_deref(), None)
 }
@@ -196,35 +279,110 @@ fn processes(args: &TrainArgs, exchange: Option<&str>, resumed: Option<&Job>) ->
         return Err(usage("--time-limit is less than a second", "a worker needs about that long to begin"));
     }
     let given = args.strategy.map(Strategy::from);
+    let servers = match args.launch {
+        LaunchArg::Lambda => {
+            let exchange = match exchange {
+                Some(place) => ExchangeAt::resolve(None, Some(place), "")?,
+                None => ExchangeAt::FunctionsRedis,
+            };
+            Servers { amqp: amqp(args.amqp.as_deref())?, exchange }
+        }
+        _ => servers(args.amqp.as_deref(), args.redis.as_deref(), exchange)?,
+    };
     Ok(Launch::Processes(Box::new(Processes {
-        command: command(args)?,
-        servers: servers(args.amqp.as_deref(), args.redis.as_deref(), exchange)?,
+        workers: workers(args)?,
+        servers,
         strategy: resumed.map(|job| job.strategy).or(given).unwrap_or(Strategy::Auto),
         checkpoint_every: resumed.map(|job| job.checkpoint_every).or(args.checkpoint_every).unwrap_or(CHECKPOINT_EVERY),
         worker_timeout: resumed.map(|job| job.worker_timeout).or(args.worker_timeout).unwrap_or(WORKER_TIMEOUT),
-        time_limit: args.time_limit,
-        memory_limit: args.memory_limit.map(|bytes| bytes.as_u64()),
+        time_limit: args.time_limit.or(args.worker_deadline),
         resume: resumed.is_some(),
     })))
 }
 
-/// The line that launches a worker, where one does.
-fn command(args: &TrainArgs) -> Result<Option<String>, Error> {
+/// What launches workers.
+fn workers(args: &TrainArgs) -> Result<Workers, Error> {
     let example = r#"one is: --launch command --command 'ssh -o SendEnv=GRISTMILL_* "node$GRISTMILL_WORKER" train $GRISTMILL_JOIN'"#;
+    if args.command.is_some() && args.launch != LaunchArg::Command {
+        return Err(usage("--command is for `--launch command`", example));
+    }
+    let is_here = args.launch == LaunchArg::Process;
+    if args.memory_limit.is_some() && !is_here {
+        let fix = "limit the memory of a worker in --command, or by the settings of the function";
+        return Err(usage("--memory-limit is for processes on this machine", fix));
+    }
     match (args.launch, &args.command) {
+        (LaunchArg::Lambda, _) => functions(args).map(|functions| Workers::Functions(Box::new(functions))),
         (LaunchArg::Command, None) => {
             Err(usage("`--launch command` needs a --command that launches a worker", example))
         }
-        (LaunchArg::Process, Some(_)) => Err(usage("--command is for `--launch command`", example)),
-        (_, Some(line)) if !line.contains(JOIN) => {
+        (LaunchArg::Command, Some(line)) if !line.contains(JOIN) => {
             let problem = format!("--command does not use ${JOIN}, so it cannot launch the worker that is wanted");
             Err(usage(problem, example))
         }
-        (_, Some(_)) if args.memory_limit.is_some() => {
-            Err(usage("--memory-limit is for processes on this machine", "limit the memory of a worker in --command"))
-        }
-        (_, command) => Ok(command.clone()),
+        (LaunchArg::Command, Some(line)) => Ok(Workers::Command(line.clone())),
+        _ => Ok(Workers::Here { memory_limit: args.memory_limit.map(|bytes| bytes.as_u64()) }),
     }
+}
+
+/// The name of the function when no flag gives it.
+const FUNCTION: &str = "gristmill";
+
+fn functions(args: &TrainArgs) -> Result<Functions, Error> {
+    if args.time_limit.is_some() {
+        return Err(usage(
+            "--time-limit is for processes",
+            "a function's limit is in its settings: give --worker-deadline",
+        ));
+    }
+    if args.redis.is_some() {
+        let fix = "set GRISTMILL_REDIS in the function's environment, which keeps the password out of what it is invoked with";
+        return Err(usage("--redis is for processes", fix));
+    }
+    if args.worker_deadline.is_some_and(|limit| limit < Duration::from_secs(3)) {
+        return Err(usage("--worker-deadline is less than three seconds", "a worker needs about that long to begin"));
+    }
+    for (flag, place) in [("--manifest", &args.manifest), ("-o", &args.out), ("--resume", &args.resume)] {
+        let Some(place) = place else { continue };
+        if Place::parse(place)?.local_path().is_some() {
+            let problem = format!("{flag} {place} is on this machine, where functions cannot see it");
+            return Err(usage(problem, "give a place in S3: s3://bucket/folder"));
+        }
+    }
+    if args.out.is_none() && args.resume.is_none() {
+        return Err(usage(
+            "functions need a place for the run that they can see",
+            "give one in S3: -o s3://bucket/runs/name",
+        ));
+    }
+    Ok(Functions {
+        function: args.function.clone().unwrap_or_else(|| FUNCTION.to_owned()),
+        region: args.region.clone(),
+        memory_mb: args.memory_mb,
+        supervisor: args.supervisor != Some(SupervisorArg::Client),
+        budget: args.budget_usd.map(budget).transpose()?,
+        prices: args.prices.as_deref().map_or_else(|| Ok(cost::default_table()), cost::of_file)?,
+        prediction: args.prediction.as_deref().map(prediction).transpose()?,
+    })
+}
+
+fn budget(usd: f64) -> Result<Budget, Error> {
+    if usd > 0.0 && usd.is_finite() {
+        return Ok(Budget { usd });
+    }
+    Err(usage(format!("--budget-usd {usd} is not a positive number"), "give US dollars, for example 0.50"))
+}
+
+/// The report of `train plan`.
+fn prediction(file: &Path) -> Result<Prediction, Error> {
+    let place = file.display().to_string();
+    let read = std::fs::read(file);
+    let bytes = read.map_err(|source| Error::File { place: place.clone(), done: "read", source })?;
+    serde_json::from_slice(&bytes).map_err(|e| Error::Unfit {
+        place: format!("{place}:{}:{}", e.line(), e.column()),
+        problem: e.to_string(),
+        fix: "give what `train plan` has written to standard output".to_owned(),
+    })
 }
 
 /// Where RabbitMQ is, as `given` or by the environment.
@@ -303,36 +461,17 @@ impl Verify {
     }
 }
 
-/// A process of a run.
-#[derive(Clone, Debug)]
-pub struct Join {
-    /// The run's place.
-    pub run: Place,
-    /// The session.
-    pub session: String,
-    /// The worker; without it, the supervisor.
-    pub worker: Option<u32>,
-    /// Which life of it.
-    pub incarnation: u32,
-    /// The supervisor's life at the launch of a worker.
-    pub supervisor: u32,
-    /// Workers at the launch of a supervisor.
-    pub workers: u32,
-}
-
-impl Join {
-    /// Resolves `args`.
-    ///
-    /// # Errors
-    /// When the run is no place.
-    pub fn resolve(args: &cli::Join) -> Result<Self, Error> {
-        Ok(Self {
-            run: Place::parse(&args.run)?,
-            session: args.session.clone(),
-            worker: args.worker,
-            incarnation: args.incarnation,
-            supervisor: args.supervisor,
-            workers: args.workers,
-        })
+/// Who a process is, as its command line says.
+#[must_use]
+pub fn join(args: &cli::Join) -> Join {
+    Join {
+        run: args.run.clone(),
+        session: args.session.clone(),
+        worker: args.worker,
+        incarnation: args.incarnation,
+        supervisor: args.supervisor,
+        workers: args.workers,
+        time_limit: args.time_limit,
+        waits: None,
     }
 }

@@ -22,6 +22,9 @@ use crate::exchange::reduce_scatter_pays;
 /// How often a run may go back to the same checkpoint.
 const ROLLBACKS_MAX: u32 = 20;
 
+/// While a worker leaves, checkpoints come so many times as often, so that its successor has little to catch up with.
+const CATCH_UP_PART: u64 = 4;
+
 /// Who takes part, and what is done about those who do not.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Members {
@@ -67,6 +70,8 @@ pub struct Checkpoint {
     pub course: Course,
     /// The first step whose gradients are reduced in slices.
     pub reduce_scatter_from: Option<u64>,
+    /// How far the run had come beyond the stored model when its supervisor was succeeded in order.
+    pub ahead: Option<Course>,
 }
 
 impl Checkpoint {
@@ -74,7 +79,13 @@ impl Checkpoint {
     #[must_use]
     pub fn start(strategy: Option<Strategy>) -> Self {
         let reduce_scatter_from = (strategy == Some(Strategy::ReduceScatter)).then_some(0);
-        Self { stored: None, kept: None, course: Course::new(), reduce_scatter_from }
+        Self { stored: None, kept: None, course: Course::new(), reduce_scatter_from, ahead: None }
+    }
+
+    /// Steps that are on record.
+    #[must_use]
+    pub fn steps_on_record(&self) -> u64 {
+        self.ahead.as_ref().unwrap_or(&self.course).steps
     }
 }
 
@@ -117,6 +128,8 @@ pub enum Command {
         /// The step.
         steps: u64,
     },
+    /// Write down that the run goes on from here, together with all records, and have the successor lead it.
+    HandOver(Box<Checkpoint>),
     /// The run is over.
     End(Outcome),
 }
@@ -127,6 +140,8 @@ struct Member {
     heard: Option<Duration>,
     /// When the client was asked to replace it.
     given_up: Duration,
+    /// When its time is over. Until then it goes on, if another life of it comes, while that one catches up.
+    leaves_by: Option<Duration>,
     /// The last turn it reported in.
     reported: Turn,
 }
@@ -157,6 +172,12 @@ pub struct Supervisor {
     pending: Vec<Pending>,
     sizes: Option<Sizes>,
     rollbacks: u32,
+    /// A checkpoint is wanted before it is due.
+    save_wanted: bool,
+    /// A successor waits to lead.
+    handing_over: bool,
+    /// It is to lead from here, once nothing is being stored.
+    holding: bool,
     stopping: bool,
     started: bool,
     ended: bool,
@@ -173,9 +194,10 @@ impl Supervisor {
         incarnation: u32,
         rules: Rules,
         settings: Members,
-        base: Checkpoint,
+        mut base: Checkpoint,
         now: Duration,
     ) -> (Self, Vec<Command>) {
+        let course = base.ahead.take().unwrap_or_else(|| base.course.clone());
         let target = settings.n_workers;
         let nothing = Directive {
             turn: Turn { supervisor: incarnation, number: 0 },
@@ -194,7 +216,7 @@ impl Supervisor {
             target,
             members: vec![Member::default(); target as usize],
             settings,
-            course: base.course.clone(),
+            course,
             directive: nothing,
             reported: Reported::default(),
             counted: Vec::new(),
@@ -202,6 +224,9 @@ impl Supervisor {
             pending: Vec::new(),
             sizes: None,
             rollbacks: 0,
+            save_wanted: false,
+            handing_over: false,
+            holding: false,
             stopping: false,
             started: false,
             ended: false,
@@ -211,6 +236,11 @@ impl Supervisor {
         };
         let commands = supervisor.next(false, now);
         (supervisor, commands)
+    }
+
+    /// Hands over to a successor that waits to lead, between two turns and when nothing is being stored.
+    pub const fn hand_over(&mut self) {
+        self.handing_over = true;
     }
 
     /// Takes one event at `now` (time since the start of the run) and says what to do.
@@ -238,7 +268,11 @@ impl Supervisor {
             }
             (
                 Party::Worker(worker),
-                Message::Hello | Message::Report { .. } | Message::Missing { .. } | Message::Failed { .. },
+                Message::Hello
+                | Message::Report { .. }
+                | Message::Missing { .. }
+                | Message::Leaving { .. }
+                | Message::Failed { .. },
             ) if (worker as usize) < self.members.len() => worker,
             _ => return Err(Refusal::Unexpected { sender }),
         };
@@ -258,10 +292,21 @@ impl Supervisor {
             }
         }
         let reborn = member.heard.is_some() && incarnation > member.incarnation;
+        let succeeds = reborn && member.leaves_by.is_some_and(|end| now < end);
+        if succeeds && !self.may_succeed(worker, &envelope.message) {
+            // A successor that cannot catch up can do so from the next checkpoint.
+            self.save_wanted |= matches!(envelope.message, Message::Missing { .. });
+            return Ok(vec![Command::Send(envelope.sender, Message::Directive(self.directive.clone()))]);
+        }
+        let mut commands = Vec::new();
+        let member = &mut self.members[worker as usize];
+        if succeeds {
+            commands.push(Command::Send(sender.life(member.incarnation), Message::Relieved));
+        }
         member.incarnation = incarnation;
         member.heard = Some(now);
-        let mut commands = Vec::new();
         if reborn {
+            member.leaves_by = None;
             commands.extend(self.reborn(worker, now));
         }
         if !self.started && self.members.iter().all(|m| m.heard.is_some()) {
@@ -281,6 +326,12 @@ impl Supervisor {
             }
             Message::Missing { turn, step } if turn == self.directive.turn => commands.extend(self.rollback(step, now)),
             Message::Hello | Message::Missing { .. } => commands.push(self.repeat_to(worker)),
+            Message::Leaving { left } => {
+                self.members[worker as usize].leaves_by = Some(now + left);
+                if self.settings.recovery.is_some() && worker < self.target {
+                    commands.push(Command::Tell(Message::Succeed { worker, incarnation }));
+                }
+            }
             Message::Failed { kind, error, fix } => {
                 commands.extend(self.finish(Outcome::Failed { worker, kind, error, fix }));
             }
@@ -288,6 +339,18 @@ impl Supervisor {
         }
         commands.extend(self.end_if_done());
         Ok(commands)
+    }
+
+    /// Whether a later life of `worker`, which says `message`, takes the place of the one that is leaving: once it has caught up, and
+    /// that one has nothing to store.
+    fn may_succeed(&self, worker: u32, message: &Message) -> bool {
+        match message {
+            Message::Report { turn, .. } => {
+                *turn == self.directive.turn
+                    && !self.pending.iter().any(|p| p.save.worker == worker && p.stored.is_none())
+            }
+            message => matches!(message, Message::Failed { .. }),
+        }
     }
 
     fn repeat_to(&self, worker: u32) -> Command {
@@ -368,6 +431,12 @@ impl Supervisor {
 
     /// The next directive. `keep` when the model is the best so far.
     fn next(&mut self, keep: bool, now: Duration) -> Vec<Command> {
+        let is_ending = matches!(self.course.task, Task::End { .. });
+        if self.handing_over && !keep && !is_ending {
+            self.holding = true;
+            return self.hand_over_if_stored().into_iter().collect();
+        }
+        self.holding = false;
         let previous = &self.directive;
         let n_workers = self.share(previous);
         let at = self.course.steps;
@@ -383,7 +452,7 @@ impl Supervisor {
         {
             self.directive.reduce_scatter_from = Some(at);
         }
-        let save = self.save(at, task, keep, n_workers);
+        let save = self.save(at, task, keep, n_workers, now);
         self.directive = Directive {
             turn: Turn { number: self.directive.turn.number + 1, ..self.directive.turn },
             at,
@@ -404,6 +473,16 @@ impl Supervisor {
         vec![Command::Broadcast(Message::Directive(self.directive.clone()))]
     }
 
+    /// Between two turns: has the successor lead once nothing is being stored.
+    fn hand_over_if_stored(&mut self) -> Option<Command> {
+        if self.ended || !self.holding || !self.pending.is_empty() {
+            return None;
+        }
+        self.ended = true;
+        let (ahead, reduce_scatter_from) = (Some(self.course.clone()), self.directive.reduce_scatter_from);
+        Some(Command::HandOver(Box::new(Checkpoint { ahead, reduce_scatter_from, ..self.base.clone() })))
+    }
+
     /// How many workers share the next task: those there should be, as soon as the new ones have caught up and none that leaves is
     /// still storing a model.
     fn share(&self, previous: &Directive) -> u32 {
@@ -421,20 +500,31 @@ impl Supervisor {
         }
     }
 
-    fn save(&self, at: u64, task: Task, keep: bool, n_workers: u32) -> Option<Save> {
+    fn save(&mut self, at: u64, task: Task, keep: bool, n_workers: u32, now: Duration) -> Option<Save> {
         let Some(recovery) = self.settings.recovery else { return keep.then_some(Save { worker: 0, keep }) };
         let saved = self.base.stored.as_ref().is_some_and(|s| s.steps == at) && self.base.course == self.course;
+        let first = (at / recovery.checkpoint_every % u64::from(n_workers)) as u32;
+        // One who leaves would have to wait for it, so of those the one with most time left.
+        let leaves_by = |worker: u32| self.members[worker as usize].leaves_by.filter(|&end| now < end);
+        let in_turn = (first..n_workers).chain(0..first);
+        let storer = in_turn.rev().max_by_key(|&w| leaves_by(w).unwrap_or(Duration::MAX)).unwrap_or(first);
         let (due, keep) = match task {
             _ if keep => (true, true),
             Task::End { reason: Some(_), save_kept } => (!save_kept, true),
             Task::End { reason: None, .. } => (!saved, false),
             // While one is being stored, a further one would only wait for it.
             Task::Step => {
-                (at > 0 && at.is_multiple_of(recovery.checkpoint_every) && !saved && self.pending.is_empty(), false)
+                let someone_leaves = (0..n_workers).any(|worker| leaves_by(worker).is_some());
+                let behind = at - self.base.course.steps;
+                let wanted = self.save_wanted
+                    || at.is_multiple_of(recovery.checkpoint_every)
+                    || someone_leaves && behind >= (recovery.checkpoint_every / CATCH_UP_PART).max(1);
+                (at > 0 && wanted && !saved && self.pending.is_empty() && !self.handing_over, false)
             }
             Task::Evaluate { .. } => (false, false),
         };
-        due.then_some(Save { worker: (at / recovery.checkpoint_every % u64::from(n_workers)) as u32, keep })
+        self.save_wanted &= !due;
+        due.then_some(Save { worker: storer, keep })
     }
 
     /// Below this step nobody will read gradients any more, or there are more than are kept.
@@ -460,17 +550,20 @@ impl Supervisor {
         let mut commands = Vec::new();
         for Pending { save, course, reduce_scatter_from, stored } in self.pending.drain(..done) {
             let kept = if save.keep { stored.clone() } else { self.base.kept.clone() };
-            self.base = Checkpoint { stored, kept, course, reduce_scatter_from };
+            self.base = Checkpoint { stored, kept, course, reduce_scatter_from, ahead: None };
             self.rollbacks = 0;
             commands.push(Command::Commit(Box::new(self.base.clone())));
         }
+        commands.extend(self.hand_over_if_stored());
         commands
     }
 
     /// A worker lives anew. What its last life was storing is not stored, unless it is told to again.
     fn reborn(&mut self, worker: u32, now: Duration) -> Vec<Command> {
         let (save, at) = (self.directive.save, self.directive.at);
-        let again = save.is_some_and(|save| save.worker == worker);
+        // Who has reported already is not waited for, so the turn may be over before its next life comes to it.
+        let reported = self.members[worker as usize].reported == self.directive.turn;
+        let again = save.is_some_and(|save| save.worker == worker) && !reported;
         let lost = |p: &Pending| p.save.worker == worker && p.stored.is_none() && !(again && p.course.steps == at);
         if self.pending.iter().any(|p| lost(p) && p.save.keep) {
             return self.rollback(at, now);

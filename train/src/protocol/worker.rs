@@ -98,6 +98,8 @@ pub enum Command {
     },
     /// Go: the work is shared out among fewer. What is being stored must be stored first.
     Leave,
+    /// Go: a later life has taken over, gradients too. What is being stored must be stored first.
+    Rest,
     /// Stop at once: the run is over.
     Dismiss,
 }
@@ -232,8 +234,8 @@ impl Worker {
         match (self.activity, event) {
             (Activity::Ended, _) => return Ok(commands),
             (_, Event::Received(envelope)) => {
-                if let Some(dismissed) = self.receive(envelope)? {
-                    return Ok(vec![dismissed]);
+                if let Some(last) = self.receive(envelope)? {
+                    return Ok(vec![last]);
                 }
             }
             (Activity::New, Event::Launched) => {
@@ -282,7 +284,7 @@ impl Worker {
         Ok(commands)
     }
 
-    /// A message; a dismissal ends everything.
+    /// A message; some end everything.
     fn receive(&mut self, envelope: Envelope) -> Result<Option<Command>, Refusal> {
         check_origin(&envelope, &self.run)?;
         let Address { party: sender, incarnation } = envelope.sender;
@@ -296,6 +298,10 @@ impl Worker {
             Message::Dismiss => {
                 self.activity = Activity::Ended;
                 Ok(Some(Command::Dismiss))
+            }
+            Message::Relieved => {
+                self.activity = Activity::Ended;
+                Ok(Some(Command::Rest))
             }
             Message::Directive(directive) if directive.turn.supervisor == incarnation => {
                 self.supervisor = incarnation;
@@ -471,7 +477,7 @@ mod tests {
         let refused = |message: Envelope| collecting(0).handle(Event::Received(message)).unwrap_err().to_string();
         let mut other = envelope("run", Party::Supervisor.life(0), Message::Dismiss);
         other.protocol = 1;
-        assert_eq!(refused(other), "protocol version 1 is not 2");
+        assert_eq!(refused(other), "protocol version 1 is not 3");
         let from = |run, party: Party, message| refused(envelope(run, party.life(0), message));
         assert_eq!(from("other", Party::Supervisor, Message::Dismiss), "it belongs to run `other`");
         assert_eq!(from("run", Party::Worker(3), Message::Dismiss), "worker 3 does not say this");

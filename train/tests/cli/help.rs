@@ -2,7 +2,8 @@
 
 use schemas::exit::EXIT_CODES_HELP;
 use train::cli::{
-    BENCH_COMPUTE_EXAMPLES, BENCH_EXCHANGE_EXAMPLES, EVALUATE_EXAMPLES, EXAMPLES, PREDICT_EXAMPLES, RECOMMEND_EXAMPLES,
+    BENCH_COMPUTE_EXAMPLES, BENCH_EXCHANGE_EXAMPLES, EVALUATE_EXAMPLES, EXAMPLES, PLAN_EXAMPLES, PREDICT_EXAMPLES,
+    RECOMMEND_EXAMPLES,
 };
 
 use crate::clicks::{rows, text, write_manifest};
@@ -92,6 +93,20 @@ fn the_examples_of_measurements_are_in_their_help_and_run() {
                 assert_eq!((ran.code, ran.stdout.lines().count()), (Some(0), 1), "{example}: {}", ran.stderr);
             }
         }
+    }
+}
+
+#[test]
+fn the_examples_of_plans_run_as_they_are_printed() {
+    let sandbox = Sandbox::with(SMALL);
+    write_manifest(&sandbox.path(""), "criteo", true, true);
+    std::fs::write(sandbox.path("my-prices.json"), include_str!("../../prices/aws-us-east-1.json")).unwrap();
+    let help = sandbox.run("plan --help").stdout;
+    assert!(help.contains(EXIT_CODES_HELP), "{help}");
+    for example in PLAN_EXAMPLES {
+        assert!(help.contains(&format!("\n  {example}\n")), "{example}");
+        let ran = shell(&sandbox, example);
+        assert_eq!((ran.code, ran.stdout.lines().count()), (Some(0), 1), "{example}: {}", ran.stderr);
     }
 }
 

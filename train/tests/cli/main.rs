@@ -12,6 +12,7 @@ mod evaluate;
 mod help;
 mod logistic;
 mod outputs;
+mod plan;
 mod predict;
 mod ratings;
 mod recommend;

@@ -65,6 +65,7 @@ fn rabbitmq_in_peace() {
     }
     refusals(&broker, handle);
     messages_that_are_none(&broker, handle);
+    a_life_is_lived_once(&broker, handle);
     nothing_is_left(&broker, handle);
     soon("no thread of lapin is left", || lapin_threads() == 0);
 }
@@ -138,6 +139,20 @@ fn messages_that_are_none(broker: &RabbitMq, handle: &Handle) {
 }
 
 /// An orderly end leaves nothing in the broker, and what a party leaves that vanished goes away by itself.
+/// Of two processes that live the same life the second is refused, and takes its place once the first is gone.
+fn a_life_is_lived_once(broker: &RabbitMq, handle: &Handle) {
+    let short = Duration::from_secs(2);
+    let [first, second] = [(); 2].map(|()| connect(handle, &broker.url("/"), "once", short).unwrap());
+    let mailbox = first.open(WORKER).unwrap();
+    assert!(matches!(second.open(WORKER), Err(ControlError::Taken { address: WORKER })));
+    drop(mailbox);
+    let mut mailbox = second.open(WORKER).unwrap();
+    first.send(WORKER, &note(1)).unwrap();
+    assert_eq!(mailbox.receive(LONG).unwrap(), Some(note(1)));
+    drop(mailbox);
+    second.delete_all(&[WORKER]).unwrap();
+}
+
 fn nothing_is_left(broker: &RabbitMq, handle: &Handle) {
     let vhost = broker.vhost();
     let addresses = [Party::Client.life(0), Party::Supervisor.life(0), WORKER, Party::Worker(1).life(3)];

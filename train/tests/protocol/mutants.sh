@@ -50,4 +50,8 @@ mutant "a worker does not catch up" $worker \
     'if self.steps < at {' 'if self.steps + 1 < at {'
 mutant "what a dead worker was storing is waited for" $supervisor \
     'self.pending.retain(|p| !lost(p));' ''
+mutant "the next life of one who has reported is taken to store what that one was storing" $supervisor \
+    '&& !reported;' ';'
+mutant "the best model is forgotten when a supervisor hands over" $supervisor \
+    'if self.handing_over && !keep && !is_ending {' 'if self.handing_over && !is_ending {'
 echo "all $found rules are held by the simulation"

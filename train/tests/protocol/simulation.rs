@@ -11,7 +11,7 @@ use train::protocol::course::Rules;
 use train::protocol::supervisor::{Members, Recovery, Strategy};
 use train_core::order::Schedule;
 
-use crate::world::{Dangers, World, reference};
+use crate::world::{Dangers, Misfortune, World, reference};
 
 /// Seeds of one test; there are four of these.
 const SEEDS: u64 = 3_000;
@@ -39,8 +39,13 @@ fn rules(seed: u64) -> (Rules, Members) {
 fn check(seed: u64) -> Result<(), String> {
     let (rules, members) = rules(seed);
     let dangers = Dangers::of(seed, members.n_workers);
-    let run = World::new(&rules, members, dangers, seed).run()?;
-    let expected = reference(&rules);
+    as_if_nothing_had_happened(&rules, members, dangers, seed)
+}
+
+/// What is wrong with the run under these `dangers`, if anything.
+fn as_if_nothing_had_happened(rules: &Rules, members: Members, dangers: Dangers, seed: u64) -> Result<(), String> {
+    let run = World::new(rules, members, dangers, seed).run()?;
+    let expected = reference(rules);
     let n_steps = expected.steps.len() as u64;
     match &run.outcome {
         Outcome::Finished(Finished { reason: StopReason::MaxEpochs, steps, .. }) if *steps == n_steps => {}
@@ -102,4 +107,23 @@ fn seeds_6000_to_9000_end_as_if_nothing_had_happened() {
 #[test]
 fn seeds_9000_to_12000_end_as_if_nothing_had_happened() {
     check_all(3 * SEEDS);
+}
+
+/// A thousand workers, of which fifty die and two hundred hand over, and a supervisor that hands over.
+#[test]
+fn a_thousand_workers_end_as_if_nothing_had_happened() {
+    const WORKERS: u32 = 1000;
+    let (rules, members) = rules(1);
+    let rules = Rules { schedule: Schedule::new(4 * WORKERS, WORKERS), n_holdout_batches: 300, max_epochs: 3, ..rules };
+    let recovery = Recovery { checkpoint_every: 5, strategy: Strategy::AllToAll, replay_bytes: u64::MAX };
+    let members = Members { n_workers: WORKERS, recovery: Some(recovery), ..members };
+    let mut chance = Stream::new(1, "a thousand");
+    let mut misfortunes = vec![(1500, Misfortune::SupervisorExpiry)];
+    for i in 0..250 {
+        let (at, worker) = (chance.below(4000), chance.below(u64::from(WORKERS)) as u32);
+        let left = 1000 + chance.below(3000);
+        misfortunes.push((at, if i < 50 { Misfortune::Crash(worker) } else { Misfortune::Expiry(worker, left) }));
+    }
+    let dangers = Dangers { lost: 1, doubled: 10, delay: 40, misfortunes, can_kill: false };
+    as_if_nothing_had_happened(&rules, members, dangers, 1).unwrap();
 }

@@ -63,6 +63,10 @@ pub(crate) enum Misfortune {
     Scale(u32),
     /// Lives that were replaced, and live on, fail.
     GhostsFail,
+    /// The supervisor's time runs out, and a successor is ready.
+    SupervisorExpiry,
+    /// A worker's time is over so soon, and it says so.
+    Expiry(u32, u64),
 }
 
 impl Dangers {
@@ -80,7 +84,7 @@ impl Dangers {
             let (short, long) = (50 + chance.below(2_000), 500 + chance.below(9_000));
             misfortunes.push((
                 at,
-                match chance.below(11) {
+                match chance.below(14) {
                     0 | 1 => Misfortune::Crash(worker),
                     2 => Misfortune::Pause(worker, long),
                     3 => Misfortune::SupervisorCrash,
@@ -90,6 +94,8 @@ impl Dangers {
                     7 => Misfortune::ForgetSome,
                     8 => Misfortune::Broker,
                     9 => Misfortune::GhostsFail,
+                    10 | 11 => Misfortune::Expiry(worker, long),
+                    12 => Misfortune::SupervisorExpiry,
                     _ => Misfortune::Scale(1 + chance.below(u64::from(n_workers) + 2) as u32),
                 },
             ));
@@ -158,6 +164,12 @@ enum Happening {
         stored: Stored,
     },
     Launch(u32),
+    /// The time of a life is over then.
+    Expiring {
+        worker: u32,
+        incarnation: u32,
+        end: u64,
+    },
     SupervisorTick(u32),
     SupervisorLaunch,
     Misfortune(Misfortune),
@@ -196,7 +208,11 @@ pub(crate) struct World<'a> {
     target: u32,
     exchange: HashMap<(u64, u32), u64>,
     committed: Option<(Checkpoint, usize)>,
+    /// What was on record when a supervisor handed over, until the next checkpoint.
+    tail: Option<Run>,
     partitions: Vec<(u32, u64)>,
+    /// Worker and incarnation of lives whose time runs out.
+    leaving: Vec<(u32, u32)>,
     /// For each worker the highest incarnation the supervisor has heard.
     known: HashMap<(u32, u32), u32>,
     run: Run,
@@ -223,7 +239,9 @@ impl<'a> World<'a> {
             target,
             exchange: HashMap::new(),
             committed: None,
+            tail: None,
             partitions: Vec::new(),
+            leaving: Vec::new(),
             known: HashMap::new(),
             run: Run { outcome, model: START, steps: vec![], evaluations: vec![], counted: vec![] },
             dangers: Dangers { misfortunes: vec![], ..dangers.clone() },
@@ -285,6 +303,7 @@ impl<'a> World<'a> {
             }
             Happening::Arrival(to, envelope) => return self.arrive(to, envelope),
             Happening::Launch(worker) => self.launch(worker),
+            Happening::Expiring { worker, incarnation, end } => self.expire(worker, incarnation, end),
             Happening::Misfortune(misfortune) => self.befall(misfortune),
             Happening::Done { worker, incarnation, event } => self.with(worker, incarnation, |world, life| {
                 if world.now < life.paused_until {
@@ -339,7 +358,10 @@ impl<'a> World<'a> {
         self.supervisors += 1;
         let strategy = self.members.recovery.map(|r| r.strategy);
         let (base, on_record) = self.committed.clone().unwrap_or((Checkpoint::start(strategy), 0));
-        self.rollback(base.course.steps);
+        if let Some(tail) = &self.tail {
+            self.run = tail.clone();
+        }
+        self.rollback(base.steps_on_record());
         assert!(self.run.steps.len() == on_record, "what is committed is on record");
         let members = Members { n_workers: self.target, ..self.members.clone() };
         let now = Duration::from_millis(self.now);
@@ -369,7 +391,13 @@ impl<'a> World<'a> {
         };
         match supervisor.handle(event, Duration::from_millis(self.now)) {
             Ok(commands) => {
-                if let Some((worker, incarnation)) = sender {
+                let relieves = |c: &supervisor::Command| matches!(c, supervisor::Command::Send(_, Message::Relieved));
+                let waits = |((_, worker), incarnation): &((u32, u32), u32)| {
+                    let before = |(w, i): &(u32, u32)| w == worker && i < incarnation;
+                    self.leaving.iter().any(before) && !commands.iter().any(relieves)
+                };
+                // One who succeeds another only follows until the other is relieved.
+                if let Some((worker, incarnation)) = sender.filter(|sender| !waits(sender)) {
                     let known = self.known.entry(worker).or_default();
                     if incarnation < *known {
                         return Err("a message of a life that was replaced was taken".to_owned());
@@ -378,7 +406,12 @@ impl<'a> World<'a> {
                 }
                 self.obey(commands)
             }
-            Err(Refusal::Stale { .. } | Refusal::Unexpected { .. }) => Ok(false),
+            Err(Refusal::Stale { sender, found, .. }) => {
+                let me = Party::Supervisor.life(*incarnation);
+                self.send(sender.life(found), envelope(RUN, me, Message::Relieved));
+                Ok(false)
+            }
+            Err(Refusal::Unexpected { .. }) => Ok(false),
             Err(refusal) => Err(format!("refused: {refusal}")),
         }
     }
@@ -406,13 +439,24 @@ impl<'a> World<'a> {
                     self.run.counted.extend(counted.into_iter().map(|counted| (record.step, counted)));
                 }
                 supervisor::Command::Evaluation(record) => {
+                    self.run.evaluations.retain(|(epoch, _)| *epoch < record.epoch);
                     self.run.evaluations.push((record.epoch, record.loss.to_bits()));
                 }
                 supervisor::Command::Started | supervisor::Command::Timings { .. } => {}
                 supervisor::Command::Commit(checkpoint) => {
                     self.committed = Some((*checkpoint.clone(), checkpoint.course.steps as usize));
+                    self.tail = None;
                 }
                 supervisor::Command::Rollback { steps } => self.rollback(steps),
+                supervisor::Command::HandOver(checkpoint) => {
+                    let steps = checkpoint.steps_on_record() as usize;
+                    self.committed = Some((*checkpoint, steps));
+                    self.tail = Some(self.run.clone());
+                    self.supervisor = None;
+                    let wait = 1 + self.chance.below(100);
+                    self.at(wait, Happening::SupervisorLaunch);
+                    return Ok(false);
+                }
                 supervisor::Command::End(outcome) => {
                     let kept = self.committed.as_ref().and_then(|(c, _)| c.kept.as_ref());
                     self.run.model = kept.map_or(0, model_in);
@@ -455,6 +499,14 @@ impl<'a> World<'a> {
                 }
             }
             Party::Client => {
+                if let Message::Succeed { worker, incarnation } = message.message
+                    && self.lives.get(&worker).is_some_and(|life| life.incarnation == incarnation)
+                {
+                    let life = self.lives.remove(&worker).unwrap();
+                    self.ghosts.push((worker, life));
+                    let cold = 5 + self.chance.below(400);
+                    self.at(cold, Happening::Launch(worker));
+                }
                 if let Message::Launch { n_workers, silent } = message.message {
                     self.target = n_workers;
                     for (worker, incarnation) in silent {
@@ -501,6 +553,32 @@ impl<'a> World<'a> {
         self.at(POLL, Happening::Look { worker, incarnation });
     }
 
+    /// A life whose time runs out says so again and again, and then dies, wherever it is.
+    fn expire(&mut self, worker: u32, incarnation: u32, end: u64) {
+        let present = self.lives.get(&worker).is_some_and(|life| life.incarnation == incarnation);
+        let is_it = |(w, life): &(u32, Life)| (*w, life.incarnation) == (worker, incarnation);
+        if !present && !self.ghosts.iter().any(is_it) {
+            return;
+        }
+        if self.now < end {
+            let stands = |life: &Life| self.now < life.paused_until;
+            let still = self.ghosts.iter().find(|ghost| is_it(ghost)).map(|ghost| &ghost.1);
+            let still = still.or_else(|| self.lives.get(&worker)).is_some_and(stands);
+            if let Some((supervisor, _)) = self.supervisor.as_ref().filter(|_| !still) {
+                let message = Message::Leaving { left: Duration::from_millis(end - self.now) };
+                let (to, me) = (Party::Supervisor.life(*supervisor), Party::Worker(worker).life(incarnation));
+                self.send(to, envelope(RUN, me, message));
+            }
+            let next = REPEAT_MS.min(end - self.now);
+            return self.at(next, Happening::Expiring { worker, incarnation, end });
+        }
+        if present {
+            self.lives.remove(&worker);
+            self.at(20, Happening::Launch(worker));
+        }
+        self.ghosts.retain(|ghost| !is_it(ghost));
+    }
+
     fn befall(&mut self, misfortune: Misfortune) {
         match misfortune {
             Misfortune::Crash(worker) => {
@@ -515,10 +593,20 @@ impl<'a> World<'a> {
                     life.paused_until = until;
                 }
             }
+            Misfortune::Expiry(worker, left) => {
+                if let Some(life) = self.lives.get(&worker) {
+                    let (incarnation, end) = (life.incarnation, self.now + left);
+                    self.leaving.push((worker, incarnation));
+                    self.expire(worker, incarnation, end);
+                }
+            }
             Misfortune::SupervisorCrash => {
                 self.supervisor = None;
                 let delay = 10 + self.chance.below(500);
                 self.at(delay, Happening::SupervisorLaunch);
+            }
+            Misfortune::SupervisorExpiry => {
+                self.supervisor.iter_mut().for_each(|(_, supervisor)| supervisor.hand_over());
             }
             Misfortune::SupervisorPause(time) => self.supervisor_paused = self.now + time,
             Misfortune::Partition(worker, time) => self.partitions.push((worker, self.now + time)),
@@ -643,7 +731,10 @@ impl<'a> World<'a> {
                     let mine = |slot: &u32| life.own.iter().any(|((_, own), _)| own == slot);
                     self.exchange.retain(|(step, slot), _| *step >= below || !mine(slot));
                 }
-                worker::Command::Finish { .. } | worker::Command::Leave | worker::Command::Dismiss => {}
+                worker::Command::Finish { .. }
+                | worker::Command::Leave
+                | worker::Command::Rest
+                | worker::Command::Dismiss => {}
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use services::SeaweedFs;
+use services::{MiniStack, SeaweedFs};
 
 use super::places::run;
 
@@ -12,7 +12,7 @@ const SECRET: &str = "ein-falsches-geheimnis";
 #[track_caller]
 fn told(task: &str, env: &[(&'static str, String)]) -> String {
     let said = run(task, env);
-    for secret in [SECRET, SeaweedFs::ADMIN.1, SeaweedFs::READER.1] {
+    for secret in [SECRET, SeaweedFs::ADMIN.1, SeaweedFs::READER.1, MiniStack::ROLE.1] {
         assert!(!said.contains(secret), "{said}");
     }
     said.lines().find_map(|line| Some(line.split_once("told: ")?.1.to_owned())).unwrap()
@@ -70,6 +70,15 @@ fn each_refusal_is_told_as_what_it_is() {
         let told = told(task, env);
         assert!(told.starts_with(expected), "{told}\nis not\n{expected}");
     }
+}
+
+#[test]
+fn the_role_of_functions_may_use_the_bucket_and_nothing_else() {
+    let server = SeaweedFs::start();
+    let role = SeaweedFs::env_of(&server.url(), MiniStack::ROLE);
+    run("suite s3://data", &role);
+    let told = told("write s3://other/x", &role);
+    assert!(told.starts_with("4 | s3://other/x/new: the credentials do not allow it (AccessDenied) | "), "{told}");
 }
 
 #[test]

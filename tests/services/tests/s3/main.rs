@@ -1,9 +1,11 @@
-//! S3 against a real server: the storage port's own suite, places, and what happens when networks, servers and credentials fail.
+//! S3 against a real server: the storage port's own suite, places, and what happens when networks, servers and credentials fail; and the
+//! local Lambda, whose functions reach it.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic; clippy knows test functions, not what they call")]
 
 mod access;
 mod faults;
+mod functions;
 mod places;
 mod ports;
 mod rates;

@@ -26,9 +26,11 @@ pub struct Gradient {
 pub struct Scratch {
     /// First the output of each row, then its error `p - y`; padded to whole lanes.
     rows: Vec<Lane>,
-    /// For each bucket the sum of the errors of its hits so far; all 0 between two batches.
+    /// Buckets with something to add to the sum of their errors, by ranges of buckets.
+    hits: Vec<(u32, f32)>,
+    /// For each bucket of a range the sum of its errors so far; all 0 between two ranges.
     sums: Vec<f32>,
-    /// One bit a bucket: whether it was hit. All 0 between two batches.
+    /// One bit a bucket of a range: whether it was hit. All 0 between two ranges.
     hit: Vec<u64>,
     /// For each entry of a dictionary what it adds to the output; or, some times over, the sum of the errors of its hits.
     entries: Vec<f32>,
@@ -132,51 +134,89 @@ fn outputs_of(simd: Simd, space: &Space, effects: Effects<'_>, batch: &Clicks<'_
     }
 }
 
+/// At least so many bits of a bucket are its place in its range: the sums of a range stay in the first-level cache, where those of all
+/// buckets would have to come from memory one by one.
+const RANGE_BITS: u32 = 12;
+
+/// Ranges that the buckets are cut into, at most, as a power of two: hits are written to the ends of so many lists at once.
+const RANGES_BITS: u32 = 8;
+
+/// Sums the errors of each bucket's hits, in the order of columns and rows.
 fn sum_by_bucket(space: &Space, batch: &Clicks<'_>, scratch: &mut Scratch, out: &mut Gradient) {
     if batch.buckets.is_empty() {
         return;
     }
-    let Scratch { rows, sums, hit, entries } = scratch;
-    let missing = space.missing_bucket();
-    sums.resize(missing + 1, 0.0);
-    hit.resize(missing / 64 + 1, 0);
+    let Scratch { rows, hits, sums, hit, entries } = scratch;
+    let missing = space.missing_bucket() as u32;
+    let bits = RANGE_BITS.max((u32::BITS - missing.leading_zeros()).saturating_sub(RANGES_BITS));
+    let n_ranges = (missing >> bits) as usize + 1;
+    let mut ends = [0usize; 1 << RANGES_BITS];
+    for column in batch.buckets {
+        match *column {
+            Buckets::Plain(buckets) => buckets.iter().for_each(|&b| ends[(b.min(missing) >> bits) as usize] += 1),
+            Buckets::Coded { dictionary, .. } => dictionary.iter().for_each(|&b| ends[(b >> bits) as usize] += 1),
+        }
+    }
+    let mut n_hits = 0;
+    for end in &mut ends[..n_ranges] {
+        // Where a range begins, until its hits are in place.
+        n_hits += std::mem::replace(end, n_hits);
+    }
+    hits.resize(n_hits, (0, 0.0));
     let errors = &rows.as_flattened()[..batch.n_rows()];
-    let mut add = |bucket: usize, error: f32| {
-        sums[bucket] += error;
-        hit[bucket / 64] |= 1 << (bucket % 64);
+    let mut add = |bucket: u32, error: f32| {
+        let end = &mut ends[(bucket >> bits) as usize];
+        hits[*end] = (bucket, error);
+        *end += 1;
     };
     for column in batch.buckets {
         match *column {
             Buckets::Plain(buckets) => {
-                errors.iter().zip(buckets).for_each(|(&error, &bucket)| add((bucket as usize).min(missing), error));
+                errors.iter().zip(buckets).for_each(|(&error, &bucket)| add(bucket.min(missing), error));
             }
             Buckets::Coded { dictionary, codes } => {
                 let sums = sum_by_code(errors, codes, dictionary.len(), entries);
-                dictionary.iter().zip(sums).for_each(|(&bucket, &sum)| add(bucket as usize, sum));
+                dictionary.iter().zip(sums).for_each(|(&bucket, &sum)| add(bucket, sum));
             }
         }
     }
-    sums[missing] = 0.0;
-    hit[missing / 64] &= !(1 << (missing % 64));
-    for &(bucket, value) in &space.scales {
-        sums[bucket as usize] *= value;
-    }
-    let start = out.ids.len();
-    let end = start + hit.iter().map(|bits| bits.count_ones() as usize).sum::<usize>();
-    out.ids.resize(end, 0);
-    out.values.resize(end, 0.0);
-    let mut places = out.ids[start..].iter_mut().zip(&mut out.values[start..]);
-    for (word, bits) in hit.iter_mut().enumerate() {
-        let mut left = std::mem::take(bits);
-        while left != 0 {
-            let bucket = word * 64 + left.trailing_zeros() as usize;
-            if let Some((id, value)) = places.next() {
-                *id = (N_NUMBERS + bucket) as u32;
-                *value = std::mem::take(&mut sums[bucket]);
+    let len = 1usize << bits;
+    sums.resize(len, 0.0);
+    hit.resize(len / 64, 0);
+    let mut filled = out.ids.len();
+    out.ids.resize(filled + n_hits, 0);
+    out.values.resize(filled + n_hits, 0.0);
+    let mut scales = space.scales.iter().peekable();
+    let mut start = 0;
+    for (range, &end) in ends[..n_ranges].iter().enumerate() {
+        let first = (range << bits) as u32;
+        for &(bucket, error) in &hits[start..end] {
+            let at = (bucket - first) as usize;
+            sums[at] += error;
+            hit[at / 64] |= 1 << (at % 64);
+        }
+        start = end;
+        if range == n_ranges - 1 {
+            let at = (missing - first) as usize;
+            sums[at] = 0.0;
+            hit[at / 64] &= !(1 << (at % 64));
+        }
+        while let Some(&(bucket, value)) = scales.next_if(|scale| (scale.0 >> bits) as usize == range) {
+            sums[(bucket - first) as usize] *= value;
+        }
+        for (word, bits) in hit.iter_mut().enumerate() {
+            let mut left = std::mem::take(bits);
+            while left != 0 {
+                let at = word * 64 + left.trailing_zeros() as usize;
+                out.ids[filled] = N_NUMBERS as u32 + first + at as u32;
+                out.values[filled] = std::mem::take(&mut sums[at]);
+                filled += 1;
+                left &= left - 1;
             }
-            left &= left - 1;
         }
     }
+    out.ids.truncate(filled);
+    out.values.truncate(filled);
 }
 
 /// Rows whose errors are summed apart: a sum need not wait for the one of the row before, which often has the same code.

@@ -38,10 +38,14 @@ const RESOURCE_LOCKED: u16 = 405;
 const PRECONDITION_FAILED: u16 = 406;
 const NOT_ALLOWED: u16 = 530;
 
+/// What the broker says of a queue that another consumer has for itself.
+pub(super) const IN_USE: &str = "in exclusive use";
+
 impl Failure {
     /// Whether trying again cannot help.
     pub(super) fn is_lasting(&self) -> bool {
         match self {
+            Self::Refused { text, .. } if text.contains(IN_USE) => false,
             Self::Refused { code, .. } => {
                 matches!(*code, ACCESS_REFUSED | RESOURCE_LOCKED | PRECONDITION_FAILED | NOT_ALLOWED)
             }

@@ -18,6 +18,12 @@ use super::{CLOSE_LIMIT, CONNECT_LIMIT, PREFETCH, Pauses, Shared, after};
 use crate::control::{ControlError, Mailbox, wire};
 use crate::service::ServiceError;
 
+/// Messages that are acknowledged together: each acknowledgement costs client and broker as much as a message. Well below [`PREFETCH`].
+const ACKNOWLEDGED_AT_ONCE: usize = 16;
+
+/// A message is acknowledged after this long at the latest.
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(1);
+
 /// A consumer of a queue. Its channel has no other.
 pub(super) struct Subscription {
     pub(super) channel: Channel,
@@ -44,6 +50,37 @@ struct Trouble {
     lasting: bool,
 }
 
+/// What was handed over and is not acknowledged yet: one acknowledgement stands for all before it.
+struct Pending {
+    last: Option<Acker>,
+    n: usize,
+    since: Instant,
+}
+
+impl Default for Pending {
+    fn default() -> Self {
+        Self { last: None, n: 0, since: Instant::now() }
+    }
+}
+
+impl Pending {
+    fn add(&mut self, acker: Acker) {
+        if self.n == 0 {
+            self.since = Instant::now();
+        }
+        self.n += 1;
+        self.last = Some(acker);
+    }
+
+    /// Without an acknowledgement messages come again, which is allowed.
+    async fn acknowledge(&mut self) {
+        self.n = 0;
+        if let Some(last) = self.last.take() {
+            let _ = timeout(CLOSE_LIMIT, last.ack(BasicAckOptions { multiple: true })).await;
+        }
+    }
+}
+
 /// Passes on what a queue delivers, and consumes it again when the consumer died.
 struct Keeper {
     shared: Arc<Shared>,
@@ -67,19 +104,20 @@ impl Keeper {
 
     /// Why there are no more deliveries, or `None` when nobody wants them.
     async fn pass_on(&mut self, subscription: &mut Subscription) -> Option<Failure> {
+        let mut pending = Pending::default();
         loop {
             tokio::select! {
                 biased;
                 acker = self.acks.recv() => {
-                    let Some(mut last) = acker else {
+                    let Some(acker) = acker else {
+                        pending.acknowledge().await;
                         let _ = timeout(CLOSE_LIMIT, subscription.channel.close(200, "OK".into())).await;
                         return None;
                     };
-                    while let Ok(next) = self.acks.try_recv() {
-                        last = next;
+                    pending.add(acker);
+                    if pending.n == ACKNOWLEDGED_AT_ONCE {
+                        pending.acknowledge().await;
                     }
-                    // Without an acknowledgement the message comes again, which is allowed.
-                    let _ = timeout(CLOSE_LIMIT, last.ack(BasicAckOptions { multiple: true })).await;
                 }
                 delivery = subscription.consumer.next() => match delivery {
                     Some(Ok(delivery)) => {
@@ -89,6 +127,7 @@ impl Keeper {
                     Some(Err(error)) => return Some(lost(error)),
                     None => return Some(Failure::Lost("the broker ended the consumer".to_owned())),
                 },
+                () = sleep_until(pending.since + ACKNOWLEDGED_WITHIN), if pending.n > 0 => pending.acknowledge().await,
             }
         }
     }
