@@ -2,13 +2,14 @@
 //! run makes.
 
 use std::ops::Range;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use random::Stream;
 use serde_json::Value;
 use services::{Fault, FaultProxy, SeaweedFs};
 
-use super::{Env, Objects, Said, World, assert_same};
+use super::{Env, Objects, World, assert_same};
 
 /// How mini-batches are packed, by the number of the seed.
 const PACKINGS: [&str; 3] = ["", "--rows-per-object 1000", "--rows-per-object 999999999"];
@@ -41,12 +42,9 @@ fn undisturbed(world: &World, env: &Env, root: &str, options: &str) -> (Objects,
     (made, first.seconds.min(second.seconds))
 }
 
-/// Runs `line` and kills it at a moment of `seconds`, by `seed`.
-fn killed(world: &World, env: &Env, line: &str, seconds: f64, seed: u64) -> Said {
-    let moment = Stream::new(seed, "kill").unit() * seconds;
-    let running = world.start(line, env);
-    std::thread::sleep(Duration::from_secs_f64(moment));
-    running.kill()
+/// Waits until any moment of `seconds`, by `seed`.
+fn any_moment(seed: u64, seconds: f64) {
+    std::thread::sleep(Duration::from_secs_f64(Stream::new(seed, "kill").unit() * seconds));
 }
 
 /// What `shard verify` says of a manifest all of whose objects must be there.
@@ -59,8 +57,16 @@ fn verified(world: &World, manifest: &str) -> Value {
     report
 }
 
-/// Kills and repeats, for every seed in a folder of its own below `root`; `env` is what the killed process gets.
-fn tried(world: &World, env: &Env, root: &str, packings: &[&str], seeds: Range<u64>) -> Tally {
+/// Kills and repeats, for every seed in a folder of its own below `root`; `env` is what the killed process gets. `moment` waits
+/// until it is time to kill, by the seed and the seconds that an undisturbed run takes.
+fn tried(
+    world: &World,
+    env: &Env,
+    root: &str,
+    packings: &[&str],
+    seeds: Range<u64>,
+    moment: impl Fn(u64, f64),
+) -> Tally {
     let whole: Vec<_> = packings.iter().map(|options| undisturbed(world, env, root, options)).collect();
     let mut tally = Tally::default();
     for seed in seeds {
@@ -68,7 +74,9 @@ fn tried(world: &World, env: &Env, root: &str, packings: &[&str], seeds: Range<u
         let (expected, seconds) = &whole[number];
         let place = format!("{root}/{seed}");
         let line = format!("shard prepared --batch 100 {} -o {place}", packings[number]);
-        let was_killed = killed(world, env, &line, *seconds, seed).code.is_none();
+        let running = world.start(&line, env);
+        moment(seed, *seconds);
+        let was_killed = running.kill().code.is_none();
         let committed = world.place(&place).size(MANIFEST).unwrap().is_some();
         if committed {
             assert_eq!(verified(world, &format!("{place}/{MANIFEST}"))["whole"], true, "seed {seed}");
@@ -90,14 +98,14 @@ fn tried(world: &World, env: &Env, root: &str, packings: &[&str], seeds: Range<u
 #[test]
 fn on_disk() {
     let world = World::with_dataset(20_000);
-    let tally = tried(&world, &world.env(), "local", &PACKINGS, 0..46);
+    let tally = tried(&world, &world.env(), "local", &PACKINGS, 0..46, any_moment);
     assert!(tally.killed >= 20, "{tally:?}");
 }
 
 #[test]
 fn among_uploads() {
     let world = World::with_dataset(20_000);
-    let tally = tried(&world, &world.env(), "s3://data/k", &PACKINGS, 46..96);
+    let tally = tried(&world, &world.env(), "s3://data/k", &PACKINGS, 46..96, any_moment);
     assert!(tally.killed >= 20 && tally.resumed >= 5, "{tally:?}");
     world.holds_no_secret();
 }
@@ -105,15 +113,25 @@ fn among_uploads() {
 #[test]
 fn among_the_parts_of_an_object() {
     let world = World::with_dataset(400_000);
-    let slow = FaultProxy::start(world.server.port(), |request| {
+    // The first seed's second part is held for so long that its run is killed meanwhile.
+    let (arrived, second_part) = mpsc::channel();
+    let slow = FaultProxy::start(world.server.port(), move |request| {
+        let held = request.target.contains("/96/") && request.target.contains("partNumber=2");
+        if held {
+            // A part that is sent again finds nobody waiting.
+            let _ = arrived.send(());
+        }
         if request.target.contains("partNumber=") {
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(Duration::from_millis(if held { 3000 } else { 100 }));
         }
         Fault::Pass
     });
+    let moment = |seed, seconds| match seed {
+        96 => second_part.recv_timeout(Duration::from_secs(60)).expect("an object of two parts"),
+        _ => any_moment(seed, seconds),
+    };
     let env = SeaweedFs::env_of(&slow.url(), SeaweedFs::ADMIN);
-    let tally = tried(&world, &env, "s3://data/p", &PACKINGS[2..], 96..100);
-    assert!(slow.requests().iter().any(|request| request.target.contains("partNumber=2")), "no object has two parts");
+    let tally = tried(&world, &env, "s3://data/p", &PACKINGS[2..], 96..100, moment);
     assert!(tally.unfinished >= 1, "{tally:?}");
 }
 
@@ -135,7 +153,9 @@ fn while_other_content_is_replaced() {
             // What is there is the other one.
             let which = seed as usize % 2;
             let seconds = made[which].1;
-            killed(&world, &world.env(), &line(which), seconds, seed);
+            let running = world.start(&line(which), &world.env());
+            any_moment(seed, seconds);
+            running.kill();
             let found = world.place(&place).get(MANIFEST).unwrap();
             let is_new = found == manifests[which];
             assert!(is_new || found == manifests[1 - which], "seed {seed}: neither the old nor the new one");
