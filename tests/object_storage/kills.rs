@@ -155,7 +155,7 @@ fn while_other_content_is_replaced() {
             let seconds = made[which].1;
             let running = world.start(&line(which), &world.env());
             any_moment(seed, seconds);
-            running.kill();
+            drop(running.kill());
             let found = world.place(&place).get(MANIFEST).unwrap();
             let is_new = found == manifests[which];
             assert!(is_new || found == manifests[1 - which], "seed {seed}: neither the old nor the new one");
