@@ -15,7 +15,7 @@ use crate::records::{BatchLoss, EvaluationRecord, Outcome, Scores, StepRecord, S
 use crate::report::StopReason;
 
 /// Version of the protocol that this build speaks.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 
 /// Who sends or receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -253,7 +253,7 @@ pub enum Work {
     Evaluated {
         /// One entry for each of its batches.
         losses: Vec<BatchLoss>,
-        /// For click logs: its rows, counted by the model's output.
+        /// Its rows, counted by what the model made of them.
         scores: Option<Scores>,
     },
     /// The worker is done.

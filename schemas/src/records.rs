@@ -18,13 +18,29 @@ pub struct BatchLoss {
     pub rows: u64,
 }
 
-/// Held-out rows of one worker, counted by the model's output.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Scores {
-    /// Sum of the predicted probabilities, in units of 2^-32.
-    pub predicted: u64,
-    /// Bin, clicks and other rows, for each bin that is not empty; ascending.
-    pub bins: Vec<(u32, u64, u64)>,
+/// Held-out rows of one worker, counted by what the model made of them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Scores {
+    /// By the model's output.
+    Clicks {
+        /// Sum of the predicted probabilities, in units of 2^-32.
+        predicted: u64,
+        /// Bin, clicks and other rows, for each bin that is not empty; ascending.
+        bins: Vec<(u32, u64, u64)>,
+    },
+    /// By rating: the rating in stars minus the mean, its rows, the sum of prediction minus rating in units of 2^-24 stars and that of
+    /// its square in units of 2^-24 squared stars.
+    Ratings(Vec<(f32, u64, i64, u64)>),
+}
+
+/// What the best model so far makes of all held-out rows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum HeldOut {
+    /// Groups of neighbouring outputs, ascending: rows, clicks, and the mean of the predicted probabilities.
+    Clicks(Vec<(u64, u64, f64)>),
+    /// For each rating, ascending: the rating in stars minus the mean, rows, mean of prediction minus rating, and the root mean squared
+    /// error, in stars.
+    Ratings(Vec<(f32, u64, f64, f64)>),
 }
 
 /// Where the time of one worker's step went, in microseconds, and what it moved.

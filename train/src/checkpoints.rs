@@ -25,7 +25,7 @@ use crate::protocol::supervisor::Checkpoint;
 use crate::records::{Mark, Records};
 
 const CHECKPOINT: &str = "checkpoint";
-const HEAD: &[u8] = b"gristmill.checkpoint 2\n";
+const HEAD: &[u8] = b"gristmill.checkpoint 3\n";
 
 /// Models that are kept besides the newest and the best one: a supervisor that was replaced may have told somebody of it.
 const SPARE_STATES: usize = 1;

@@ -15,7 +15,6 @@ use reporting::interrupt;
 use schemas::exit::ErrorKind;
 use schemas::message::{Address, Envelope, Message, Party};
 use schemas::records::{Finished, Outcome};
-use schemas::report::FunctionsReport;
 
 use crate::Watch;
 use crate::checkpoints::{Checkpoints, Known};
@@ -23,6 +22,8 @@ use crate::control::{ControlError, ControlPlane, Mailbox};
 use crate::display::Display;
 use crate::error::{Error, last_error};
 use crate::job::Job;
+use crate::output::Launched;
+use crate::output::lives::{BeganBy, Begun};
 use crate::plan::Plan;
 use crate::plan::launch::{Processes, Workers};
 use crate::protocol::{REPEAT, envelope};
@@ -52,8 +53,8 @@ pub struct Trained {
     pub records: Records,
     /// The state of the model.
     pub state: Bytes,
-    /// The functions that trained, and what they cost.
-    pub functions: Option<FunctionsReport>,
+    /// What is known of those that were launched.
+    pub launched: Launched,
 }
 
 /// Runs supervisor and workers to the end.
@@ -103,6 +104,7 @@ pub fn train(plan: &Plan, processes: &Processes, watch: Watch<'_>) -> Result<Tra
         workers: BTreeMap::new(),
         leaving: Vec::new(),
         incarnations: BTreeMap::new(),
+        begun: Begun::new(),
         target: plan.workers,
         wanted: plan.workers,
         deaths: 0,
@@ -114,6 +116,7 @@ pub fn train(plan: &Plan, processes: &Processes, watch: Watch<'_>) -> Result<Tra
     let mut mailbox = client.connections.control.open(client.me())?;
     let outcome = client.run(&mut *mailbox);
     client.end(mailbox, &outcome);
+    let begun = std::mem::take(&mut client.begun);
     let functions = client.bill.as_ref().map(|bill| bill.report(plan.workers));
     let overspent = client.overspent;
     // What went wrong before says more than that something is left.
@@ -125,7 +128,8 @@ pub fn train(plan: &Plan, processes: &Processes, watch: Watch<'_>) -> Result<Tra
             let (checkpoint, records, _) = checkpoints.open(&session, 0, &Known::default())?;
             let kept = checkpoint.and_then(|checkpoint| checkpoint.kept);
             let kept = kept.ok_or_else(|| Error::Internal("the run has kept no model".to_owned()))?;
-            Ok(Trained { finished, records, state: checkpoints.state(&kept)?, functions })
+            let launched = Launched { begun, functions };
+            Ok(Trained { finished, records, state: checkpoints.state(&kept)?, launched })
         }
         Outcome::Stopped { steps } => {
             let run = format!("{}{}", plan.out, processes.workers.flags());
@@ -182,6 +186,8 @@ struct Client<'a> {
     leaving: Vec<(Party, Box<dyn Life>)>,
     /// How many lives each worker has had.
     incarnations: BTreeMap<u32, u32>,
+    /// Why their lives began.
+    begun: Begun,
     target: u32,
     /// The workers that somebody asked for.
     wanted: u32,
@@ -198,7 +204,7 @@ struct Client<'a> {
 impl Client<'_> {
     fn run(&mut self, mailbox: &mut dyn Mailbox) -> Result<Outcome, Error> {
         self.launch_supervisor(None)?;
-        self.launch_workers()?;
+        self.launch_workers(BeganBy::Start)?;
         loop {
             while let Some(message) = self.receive(mailbox)? {
                 if let Some(outcome) = self.hear(message)? {
@@ -254,6 +260,7 @@ impl Client<'_> {
                 }
             }
             Message::Launch { n_workers, silent } => {
+                let by = if n_workers > self.target { BeganBy::Added } else { BeganBy::Relaunch };
                 if n_workers != self.target {
                     self.display.note(&format!("{n_workers} workers instead of {}", self.target));
                 }
@@ -269,14 +276,14 @@ impl Client<'_> {
                         life.kill("it was not heard of");
                     }
                 }
-                self.launch_workers()?;
+                self.launch_workers(by)?;
             }
             Message::Succeed { worker, incarnation } => {
                 if self.workers.get(&worker).is_some_and(|life| life.incarnation() == incarnation)
                     && let Some(life) = self.workers.remove(&worker)
                 {
                     self.leaving.push((Party::Worker(worker), life));
-                    self.launch_worker(worker)?;
+                    self.launch_worker(worker, BeganBy::Handover)?;
                     self.bill.iter_mut().for_each(|bill| bill.succeeded(true));
                 }
             }
@@ -315,17 +322,18 @@ impl Client<'_> {
     }
 
     /// Launches the workers that there should be and are not.
-    fn launch_workers(&mut self) -> Result<(), Error> {
-        (0..self.target).try_for_each(|worker| self.launch_worker(worker))
+    fn launch_workers(&mut self, by: BeganBy) -> Result<(), Error> {
+        (0..self.target).try_for_each(|worker| self.launch_worker(worker, by))
     }
 
-    fn launch_worker(&mut self, worker: u32) -> Result<(), Error> {
+    fn launch_worker(&mut self, worker: u32, by: BeganBy) -> Result<(), Error> {
         if worker >= self.target || self.workers.contains_key(&worker) {
             return Ok(());
         }
         let incarnation = self.incarnations.entry(worker).or_default();
         let role = Role::Worker { worker, supervisor: self.leads };
         self.workers.insert(worker, self.workers_by.launch(role, *incarnation)?);
+        self.begun.insert((worker, *incarnation), by);
         *incarnation += 1;
         Ok(())
     }
@@ -369,7 +377,7 @@ impl Client<'_> {
                 }
             };
             self.died(&format!("worker {worker}"), &why)?;
-            self.launch_worker(worker)?;
+            self.launch_worker(worker, BeganBy::Relaunch)?;
         }
         // Also those that have a successor are ended when they pass a limit.
         self.reckon();

@@ -54,14 +54,14 @@ use reporting::{Console, Progress};
 use schemas::cost::Prediction;
 use schemas::records::Finished;
 use schemas::report::{
-    ComputeBenchReport, DoctorReport, DryRunReport, EvaluateReport, ExchangeBenchReport, FunctionsReport,
-    PredictReport, RecommendReport, RunVerifyReport, ScaleReport, TrainReport,
+    ComputeBenchReport, DoctorReport, DryRunReport, EvaluateReport, ExchangeBenchReport, PredictReport,
+    RecommendReport, RunVerifyReport, ScaleReport, TrainReport,
 };
 use serde::Serialize;
 
 pub use error::Error;
 use model::Model;
-use output::{Files, Tables};
+use output::{Files, Launched, Tables};
 use plan::{Launch, Plan, Task, Work};
 use records::Records;
 
@@ -167,13 +167,13 @@ pub struct Watch<'a> {
 
 fn train_pmf(plan: &Plan, task: &plan::pmf::Task, tables: Tables, watch: Watch<'_>) -> Result<TrainReport, Error> {
     let ids = output::pmf::Ids::new(plan, &tables)?;
-    let (finished, records, factors, functions) = {
+    let (finished, records, factors, launched) = {
         let mut memory = task.memory()?;
         train(plan, &task.replica(&mut memory), watch)?
     };
     check_finite(plan, &finished, &records, factors.is_finite())?;
     let save = |files: &mut Files<'_>| output::pmf::save(plan, task, &factors, ids, files);
-    output::write(plan, (finished, &records, functions), tables, watch.start, save)
+    output::write(plan, (finished, &records, launched), tables, watch.start, save)
 }
 
 fn train_logistic(
@@ -183,30 +183,26 @@ fn train_logistic(
     watch: Watch<'_>,
 ) -> Result<TrainReport, Error> {
     let space = output::logistic::space(plan, task, &tables)?;
-    let (finished, records, weights, functions) = {
+    let (finished, records, weights, launched) = {
         let mut memory = task.memory(&space)?;
         train(plan, &task.replica(space, plan.schedule()?, &mut memory), watch)?
     };
     check_finite(plan, &finished, &records, weights.is_finite())?;
     let save = |files: &mut Files<'_>| output::logistic::save(plan, task, &weights, files);
-    output::write(plan, (finished, &records, functions), tables, watch.start, save)
+    output::write(plan, (finished, &records, launched), tables, watch.start, save)
 }
 
-/// Runs supervisor and workers to the end, and gives the model and what functions cost.
-fn train<M: Model>(
-    plan: &Plan,
-    model: &M,
-    watch: Watch<'_>,
-) -> Result<(Finished, Records, M::Saved, Option<FunctionsReport>), Error> {
+/// Runs supervisor and workers to the end, and gives the model and what is known of those that were launched.
+fn train<M: Model>(plan: &Plan, model: &M, watch: Watch<'_>) -> Result<(Finished, Records, M::Saved, Launched), Error> {
     match &plan.launch {
         Launch::Threads => {
             let (finished, records, saved) = threads::train(plan, model, watch)?;
-            Ok((finished, records, saved, None))
+            Ok((finished, records, saved, Launched::default()))
         }
         Launch::Processes(processes) => {
-            let client::Trained { finished, records, state, functions } = client::train(plan, processes, watch)?;
+            let client::Trained { finished, records, state, launched } = client::train(plan, processes, watch)?;
             let steps = model.restore(&state).map_err(Error::internal)?;
-            Ok((finished, records, model.saved(steps), functions))
+            Ok((finished, records, model.saved(steps), launched))
         }
     }
 }

@@ -84,7 +84,7 @@ pub trait Model: Sync {
     fn measure(&self, steps: u32, batch: &Self::Batch, scratch: &mut Self::Scratch) -> Loss;
 
     /// What was counted in `scratch` while rows were measured, which is then forgotten.
-    fn scores(&self, scratch: &mut Self::Scratch) -> Option<Scores>;
+    fn scores(&self, scratch: &mut Self::Scratch) -> Scores;
 
     /// A copy of the model as it is after `steps` steps.
     fn saved(&self, steps: u32) -> Self::Saved;

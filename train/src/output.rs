@@ -2,6 +2,7 @@
 //! last.
 
 pub mod ledger;
+pub mod lives;
 pub mod logistic;
 pub mod pmf;
 
@@ -22,7 +23,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError};
 use schemas::dataset::{Digest, Object};
 use schemas::preparation::{self, PREPARATION_KEY, Preparation};
-use schemas::records::Finished;
+use schemas::records::{Finished, HeldOut};
 use schemas::report::{FunctionsReport, RUN_FORMAT, RUN_VERSION, Reduce, StopReason, TrainReport, Trained};
 
 use crate::error::Error;
@@ -35,6 +36,8 @@ pub const MODEL: &str = "model.safetensors";
 pub const HISTORY: &str = "history.csv";
 /// Where the time of every worker's step went.
 pub const TIMINGS: &str = "timings.csv";
+/// What the kept model makes of held-out rows: groups of clicks, or ratings.
+pub const SCORES: &str = "scores.csv";
 /// The report; without it there is no run.
 pub const REPORT: &str = "report.json";
 /// Shows that the place can be written to; there for a moment only.
@@ -55,6 +58,15 @@ impl Files<'_> {
     }
 }
 
+/// What is known of workers that were launched; of threads there is nothing to know.
+#[derive(Debug, Default)]
+pub struct Launched {
+    /// Why their lives began.
+    pub begun: lives::Begun,
+    /// What the functions among them cost.
+    pub functions: Option<FunctionsReport>,
+}
+
 /// The report of the very same run when it is already there, whole.
 ///
 /// # Errors
@@ -72,7 +84,7 @@ pub fn existing(plan: &Plan) -> Result<Option<TrainReport>, Error> {
     let report: Option<TrainReport> = serde_json::from_slice(&bytes).ok();
     if let Some(mut report) = report.filter(|r| r.format == RUN_FORMAT && r.identity == plan.identity)
         && plan.out.get(MODEL).is_ok_and(|model| digest(&model) == report.model_digest)
-        && [HISTORY, TIMINGS, ledger::LEDGER, PREPARATION_KEY]
+        && [HISTORY, TIMINGS, lives::LIVES, ledger::LEDGER, PREPARATION_KEY]
             .iter()
             .chain(tables)
             .all(|key| matches!(plan.out.size(key), Ok(Some(_))))
@@ -166,7 +178,7 @@ fn times(reduce: Reduce, step_batches: u32, n_batches: usize) -> f64 {
 /// When something cannot be written; there is then no report.
 pub fn write(
     plan: &Plan,
-    (finished, records, functions): (Finished, &Records, Option<FunctionsReport>),
+    (finished, records, launched): (Finished, &Records, Launched),
     Tables(tables): Tables,
     start: Instant,
     save: impl FnOnce(&mut Files<'_>) -> Result<(), Error>,
@@ -188,10 +200,16 @@ pub fn write(
     let (history, history_digest) = history(records);
     plan.out.put(HISTORY, history)?;
     plan.out.put(TIMINGS, timings(records))?;
+    plan.out.put(lives::LIVES, lives::lives(records, &launched.begun))?;
+    match scores(plan, records) {
+        Some(scores) => plan.out.put(SCORES, scores)?,
+        // Of the run that this one replaces.
+        None => plan.out.delete(SCORES)?,
+    }
     let entries = ledger::entries(records, plan.task.common().seed, plan.schedule()?);
     plan.out.put(ledger::LEDGER, ledger::encode(&entries)?)?;
     let mut report = report(plan, &finished, records, [model_digest, history_digest], start);
-    report.functions = functions;
+    report.functions = launched.functions;
     plan.out.create(REPORT, json(&report)?)?;
     Ok(report)
 }
@@ -377,6 +395,30 @@ fn history(records: &Records) -> (String, Digest) {
         let _ = writeln!(timeless, "{},{},{},{holdout}", step.step, step.epoch, step.loss);
     }
     (csv, digest(timeless.as_bytes()))
+}
+
+/// What the kept model makes of the held-out rows, as CSV.
+fn scores(plan: &Plan, records: &Records) -> Option<String> {
+    let (_, held_out) = records.held_out.last()?;
+    let mut csv = String::new();
+    match (held_out, &plan.task) {
+        (HeldOut::Clicks(groups), _) => {
+            csv.push_str("rows,clicks,predicted\n");
+            for (rows, clicks, predicted) in groups {
+                let _ = writeln!(csv, "{rows},{clicks},{predicted}");
+            }
+        }
+        (HeldOut::Ratings(ratings), Task::Pmf(task)) => {
+            csv.push_str("stars,rows,mean_error,rmse\n");
+            for (rating, rows, mean, rmse) in ratings {
+                // The mean is no round number, a rating is one of hundredths at most.
+                let stars = ((f64::from(*rating) + task.ratings.mean) * 100.0).round() / 100.0;
+                let _ = writeln!(csv, "{stars},{rows},{mean},{rmse}");
+            }
+        }
+        (HeldOut::Ratings(_), Task::Logistic(_)) => return None,
+    }
+    Some(csv)
 }
 
 fn timings(records: &Records) -> String {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use schemas::records::{Counted, EvaluationRecord, StepRecord, StepTimings};
+use schemas::records::{Counted, EvaluationRecord, HeldOut, StepRecord, StepTimings};
 use serde::{Deserialize, Serialize};
 
 /// The records of some steps, or of all.
@@ -12,6 +12,8 @@ pub struct Records {
     pub steps: Vec<StepRecord>,
     /// One entry an evaluation.
     pub evaluations: Vec<EvaluationRecord>,
+    /// After which step, and what the model makes of the held-out rows, for each evaluation that was the best so far.
+    pub held_out: Vec<(u64, HeldOut)>,
     /// One entry a worker and step.
     pub timings: Vec<(u32, StepTimings)>,
     /// Whose gradients counted: one entry a step and slot.
@@ -48,6 +50,7 @@ impl Records {
     pub fn truncate(&mut self, step: u64) {
         self.steps.retain(|s| s.step < step);
         self.evaluations.retain(|e| e.step < step);
+        self.held_out.retain(|(s, _)| *s < step);
         self.timings.retain(|(_, t)| t.step < step);
         self.counted.retain(|(s, _)| *s < step);
     }
@@ -65,6 +68,7 @@ impl Records {
         Self {
             steps: self.steps.iter().filter(|s| (mark.step..end).contains(&s.step)).copied().collect(),
             evaluations: self.evaluations.iter().filter(|e| (mark.evaluated..end).contains(&e.step)).copied().collect(),
+            held_out: self.held_out.iter().filter(|(s, _)| (mark.evaluated..end).contains(s)).cloned().collect(),
             timings: self.timings.iter().skip(mark.timings).copied().collect(),
             counted: self.counted.iter().filter(|(s, _)| (mark.step..end).contains(s)).copied().collect(),
             stepping: self.stepping,
@@ -77,12 +81,15 @@ impl Records {
             self.steps.retain(|s| s.step < first.step);
             self.counted.retain(|(s, _)| *s < first.step);
             self.evaluations.retain(|e| e.step < first.step);
+            self.held_out.retain(|(step, _)| *step < first.step);
         }
         if let Some(first) = next.evaluations.first() {
             self.evaluations.retain(|e| e.step < first.step);
+            self.held_out.retain(|(step, _)| *step < first.step);
         }
         self.steps.extend(next.steps);
         self.evaluations.extend(next.evaluations);
+        self.held_out.extend(next.held_out);
         self.timings.extend(next.timings);
         self.counted.extend(next.counted);
         self.stepping = next.stepping;
@@ -91,7 +98,7 @@ impl Records {
 
 #[cfg(test)]
 mod tests {
-    use schemas::records::{Counted, EvaluationRecord, StepRecord};
+    use schemas::records::{Counted, EvaluationRecord, HeldOut, StepRecord};
 
     use super::*;
 
@@ -114,8 +121,9 @@ mod tests {
                     step,
                     loss: 1.0,
                     clicks: None,
-                    best: false,
+                    best: true,
                 });
+                records.held_out.push((step, HeldOut::Ratings(vec![(0.5, step, 0.0, 1.0)])));
             }
         }
         records
@@ -146,6 +154,7 @@ mod tests {
     fn an_evaluation_may_follow_its_step_in_the_next_piece() {
         let mut stopped = records(0..6);
         stopped.evaluations.truncate(1);
+        stopped.held_out.truncate(1);
         let mut whole = stopped.between(Mark::default(), 6);
         whole.extend(records(0..9).between(stopped.mark(6), 9));
         assert_eq!(whole, records(0..9));

@@ -177,11 +177,13 @@ impl Shell<'_> {
                 self.records.counted.extend(counted.into_iter().map(|counted| (record.step, counted)));
                 self.rows += record.rows;
             }
-            Command::Evaluation(record) => {
+            Command::Evaluation(record, held_out) => {
                 self.mark = self.post.start.elapsed();
                 // All may have gone back to between the step and its evaluation.
                 self.records.evaluations.retain(|e| e.step < record.step);
                 self.records.evaluations.push(record);
+                self.records.held_out.retain(|(step, _)| *step < record.step);
+                self.records.held_out.extend(held_out.map(|held_out| (record.step, held_out)));
                 self.unshown.push(record);
             }
             Command::Timings { worker, timings } => self.records.timings.push((worker, timings)),

@@ -532,7 +532,7 @@ impl<'a, M: Model> Shell<'a, M> {
         }
         // Evaluation belongs to no step.
         self.step_over = Instant::now();
-        Ok(Event::Evaluated { losses, scores: self.model.scores(&mut self.scratch) })
+        Ok(Event::Evaluated { losses, scores: Some(self.model.scores(&mut self.scratch)) })
     }
 
     /// Waits for what comes next.

@@ -109,10 +109,10 @@ fn squared_error_of_batch(bencher: Bencher<'_, '_>, simd: Simd) {
     let (users, items): (Vec<_>, Vec<_>) = (users.iter().collect(), items.iter().collect());
     let motion = Motion::new(8.0, 0.8);
     let model = Model { shape: SHAPE, users: Rows::new(&users), items: Rows::new(&items), motion: &motion, steps: 0 };
-    let (mut scratch, mut i) = (Scratch::default(), 0);
+    let (mut scratch, mut errors, mut i) = (Scratch::default(), Vec::new(), 0);
     bencher.counter(ItemsCount::new(ROWS)).bench_local(|| {
         i = (i + 1) % BATCHES;
-        squared_error(simd, &model, &batches[i], &mut scratch)
+        squared_error(simd, &model, &batches[i], &mut scratch, &mut errors)
     });
 }
 

@@ -1,7 +1,10 @@
-//! How good predicted probabilities of clicks are.
+//! How good predictions are: probabilities of clicks, and ratings.
 //!
-//! Outputs are counted in narrow bins, clicks and others apart. Counts can be added in any order, so workers count their own
-//! rows and the sum is the same whoever counted what.
+//! Outputs are counted in narrow bins, clicks and others apart, and errors of ratings for each rating. Counts can be added in any
+//! order, so workers count their own rows and the sum is the same whoever counted what.
+
+use crate::lanes::Simd;
+use crate::logistic::gradient::probabilities;
 
 /// Bins for each unit of an output of at most [`LINEAR_MAX`], and for each doubling of a larger one.
 const BINS_A_UNIT: u32 = 1024;
@@ -25,6 +28,17 @@ fn bin(output: f32) -> usize {
     (if output < 0.0 { SIDE - 1 - i } else { SIDE + i }) as usize
 }
 
+/// An output in the middle of a bin.
+fn middle(bin: u32) -> f32 {
+    let side = if bin < SIDE { SIDE - 1 - bin } else { bin - SIDE };
+    let size = if side < SIDE / 2 {
+        (side as f32 + 0.5) / BINS_A_UNIT as f32
+    } else {
+        f32::from_bits(LINEAR_MAX.to_bits() + ((side - SIDE / 2) << 13))
+    };
+    if bin < SIDE { -size } else { size }
+}
+
 /// What a probability of 1 counts as.
 const ONE: f64 = (1u64 << 32) as f64;
 
@@ -41,6 +55,17 @@ impl Default for Tally {
     fn default() -> Self {
         Self { bins: vec![[0; 2]; BINS], predicted: 0 }
     }
+}
+
+/// Rows of neighbouring outputs.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Group {
+    /// How many.
+    pub rows: u64,
+    /// How many of them are clicks.
+    pub clicks: u64,
+    /// Mean of their predicted probabilities, to within a 2,000th of an output.
+    pub predicted: f64,
 }
 
 /// How good the predicted probabilities of some rows are.
@@ -94,6 +119,32 @@ impl Tally {
         bins.filter(|&(_, clicks, others)| clicks + others > 0)
     }
 
+    /// All rows in at most `n` groups of neighbouring outputs, ascending, each of nearly as many rows as far as outputs differ.
+    #[must_use]
+    pub fn groups(&self, n: u64) -> Vec<Group> {
+        let rows: u64 = self.filled().map(|(_, clicks, others)| clicks + others).sum();
+        let mut middles: Vec<f32> = self.filled().map(|(bin, _, _)| middle(bin)).collect();
+        probabilities(Simd::Portable, &mut middles);
+        let mut groups: Vec<Group> = Vec::new();
+        let (mut before, mut last) = (0, None);
+        for ((_, clicks, others), probability) in self.filled().zip(middles) {
+            let number = u128::from(before) * u128::from(n) / u128::from(rows);
+            if last != Some(number) {
+                groups.push(Group::default());
+                last = Some(number);
+            }
+            let here = clicks + others;
+            if let Some(group) = groups.last_mut() {
+                group.rows += here;
+                group.clicks += clicks;
+                group.predicted += f64::from(probability) * here as f64;
+            }
+            before += here;
+        }
+        groups.iter_mut().for_each(|group| group.predicted /= group.rows as f64);
+        groups
+    }
+
     /// How good the predictions are, whose losses, in nats, add up to `loss_sum`.
     #[must_use]
     pub fn quality(&self, loss_sum: f64) -> Quality {
@@ -116,12 +167,130 @@ impl Tally {
     }
 }
 
+/// What an error of one star counts as; that of a squared one as well.
+const STAR: f64 = (1u64 << 24) as f64;
+
+/// Errors of the rows of one rating.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RatingErrors {
+    /// The rating, in stars minus the mean.
+    pub rating: f32,
+    /// Its rows.
+    pub rows: u64,
+    /// Sum of prediction minus rating, in units of 2^-24 stars, each rounded to one.
+    pub sum: i64,
+    /// Sum of its square, in units of 2^-24 squared stars, each rounded to one.
+    pub squares: u64,
+}
+
+impl RatingErrors {
+    /// Mean of prediction minus rating, in stars.
+    #[must_use]
+    pub fn mean(&self) -> f64 {
+        self.sum as f64 / STAR / self.rows as f64
+    }
+
+    /// Root mean squared error, in stars.
+    #[must_use]
+    pub fn rmse(&self) -> f64 {
+        (self.squares as f64 / STAR / self.rows as f64).sqrt()
+    }
+}
+
+/// Errors counted by rating, ascending.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RatingTally(Vec<RatingErrors>);
+
+impl RatingTally {
+    /// Counts rows of these `ratings` that are predicted with these `errors`.
+    ///
+    /// # Panics
+    /// When the two differ in length.
+    pub fn add(&mut self, ratings: &[f32], errors: &[f32]) {
+        assert!(ratings.len() == errors.len(), "there is one error for a row");
+        for (&rating, &error) in ratings.iter().zip(errors) {
+            let (error, square) = (f64::from(error) * STAR, f64::from(error) * f64::from(error) * STAR);
+            self.add_all(RatingErrors { rating, rows: 1, sum: error.round() as i64, squares: square.round() as u64 });
+        }
+    }
+
+    /// Adds what was counted elsewhere of one rating.
+    pub fn add_all(&mut self, more: RatingErrors) {
+        match self.0.binary_search_by(|known| known.rating.total_cmp(&more.rating)) {
+            Ok(i) => {
+                let known = &mut self.0[i];
+                known.rows += more.rows;
+                known.sum = known.sum.saturating_add(more.sum);
+                known.squares = known.squares.saturating_add(more.squares);
+            }
+            Err(i) => self.0.insert(i, more),
+        }
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub fn ratings(&self) -> &[RatingErrors] {
+        &self.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
     proptest! {
+        #[test]
+        fn the_middle_of_a_bin_is_in_it(number in 0..BINS as u32) {
+            prop_assert_eq!(bin(middle(number)), number as usize);
+        }
+
+        /// Whatever they are grouped into, rows and clicks are as many as before, and probabilities are those of the outputs.
+        #[test]
+        fn groups_hold_all_rows_in_order(
+            rows in proptest::collection::vec((-6.0f32..6.0, any::<bool>()), 1..400),
+            n in 1u64..50,
+        ) {
+            let outputs: Vec<f32> = rows.iter().map(|row| row.0).collect();
+            let labels: Vec<f32> = rows.iter().map(|row| f32::from(row.1)).collect();
+            let mut predicted = outputs.clone();
+            probabilities(Simd::Portable, &mut predicted);
+            let mut tally = Tally::default();
+            tally.add(&outputs, &predicted, &labels);
+            let groups = tally.groups(n);
+            prop_assert!(groups.len() as u64 <= n);
+            prop_assert_eq!(groups.iter().map(|g| g.rows).sum::<u64>(), rows.len() as u64);
+            prop_assert_eq!(groups.iter().map(|g| g.clicks).sum::<u64>(), rows.iter().filter(|row| row.1).count() as u64);
+            prop_assert!(groups.windows(2).all(|pair| pair[0].predicted <= pair[1].predicted));
+            let sum = |values: &mut dyn Iterator<Item = f64>| values.sum::<f64>() / rows.len() as f64;
+            let by_groups = sum(&mut groups.iter().map(|g| g.predicted * g.rows as f64));
+            let by_rows = sum(&mut predicted.iter().map(|&p| f64::from(p)));
+            prop_assert!((by_groups - by_rows).abs() < 2e-4, "{} {}", by_groups, by_rows);
+        }
+
+        /// By hand, and the same in any order and by any number of workers.
+        #[test]
+        fn errors_are_those_of_each_rating(rows in proptest::collection::vec((0u8..10, -4.0f32..4.0), 1..200), at: usize) {
+            let ratings: Vec<f32> = rows.iter().map(|row| f32::from(row.0) / 2.0 - 3.1).collect();
+            let errors: Vec<f32> = rows.iter().map(|row| row.1).collect();
+            let mut tally = RatingTally::default();
+            tally.add(&ratings, &errors);
+            for counted in tally.ratings() {
+                let of: Vec<f64> =
+                    ratings.iter().zip(&errors).filter(|(r, _)| **r == counted.rating).map(|(_, e)| f64::from(*e)).collect();
+                let n = of.len() as f64;
+                prop_assert_eq!(counted.rows, of.len() as u64);
+                prop_assert!((counted.mean() - of.iter().sum::<f64>() / n).abs() < 1e-6);
+                prop_assert!((counted.rmse() - (of.iter().map(|e| e * e).sum::<f64>() / n).sqrt()).abs() < 1e-3);
+            }
+            let at = at % rows.len();
+            let [mut late, mut early] = [RatingTally::default(), RatingTally::default()];
+            late.add(&ratings[at..], &errors[at..]);
+            early.add(&ratings[..at], &errors[..at]);
+            early.ratings().iter().for_each(|&more| late.add_all(more));
+            prop_assert_eq!(late, tally);
+        }
+
         #[test]
         fn bins_keep_the_order_and_are_narrow(a: f32, b: f32, near in -20.0f32..20.0) {
             prop_assume!(!a.is_nan() && !b.is_nan());

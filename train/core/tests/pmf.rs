@@ -226,7 +226,7 @@ proptest! {
             let mut losses = Vec::new();
             for batches in &steps {
                 let batch = lazy.batch(&batches[0]);
-                let alone = lazy.with(|m| squared_error(simd, m, &batch, &mut Scratch::default()));
+                let alone = lazy.with(|m| squared_error(simd, m, &batch, &mut Scratch::default(), &mut Vec::new()));
                 assert_eq!(alone.to_bits(), lazy.gradient(&batches[0], 0.01).squared_error.to_bits());
                 let batches: Vec<(&[Row], f64)> = batches.iter().map(|b| (b.as_slice(), 0.1)).collect();
                 losses.push(lazy.step(&batches, 0.01).to_bits());

@@ -194,9 +194,9 @@ impl Model for Replica<'_> {
         Loss { sum: loss(self.simd, outputs, &batch.labels), rows: batch.len as u64 }
     }
 
-    fn scores(&self, scratch: &mut Scratch) -> Option<Scores> {
+    fn scores(&self, scratch: &mut Scratch) -> Scores {
         let tally = scratch.tally.take().unwrap_or_default();
-        Some(Scores { predicted: tally.predicted(), bins: tally.filled().collect() })
+        Scores::Clicks { predicted: tally.predicted(), bins: tally.filled().collect() }
     }
 
     /// # Panics

@@ -11,6 +11,7 @@ use train_core::pmf::batch::{Arranger, RatingBatch};
 use train_core::pmf::factors::{Block, Line, Matrix, Rows, Shape, Side, start};
 use train_core::pmf::gradient::{self, Gradient, from_residuals, gradient, gradient_with_residuals, squared_error};
 use train_core::pmf::nesterov::{self, Motion, Part, apply, reduce};
+use train_core::quality::RatingTally;
 use train_core::wire::pmf::{Size, Travelled, decode, encode, read_state, write_state};
 use train_core::wire::{Slice, WireError};
 
@@ -53,6 +54,8 @@ impl Factors {
 pub struct Scratch {
     gradient: gradient::Scratch,
     apply: nesterov::Scratch,
+    errors: Vec<f32>,
+    tally: RatingTally,
 }
 
 const fn shape(settings: &PmfSettings) -> Shape {
@@ -229,12 +232,15 @@ impl Model for Replica<'_> {
     }
 
     fn measure(&self, steps: u32, batch: &RatingBatch, scratch: &mut Scratch) -> Loss {
-        let sum = self.read(steps, |model| squared_error(self.simd, model, batch, &mut scratch.gradient));
+        let Scratch { gradient, errors, tally, .. } = scratch;
+        let sum = self.read(steps, |model| squared_error(self.simd, model, batch, gradient, errors));
+        tally.add(&batch.ratings, errors);
         Loss { sum, rows: batch.n_rows() as u64 }
     }
 
-    fn scores(&self, _: &mut Scratch) -> Option<Scores> {
-        None
+    fn scores(&self, scratch: &mut Scratch) -> Scores {
+        let tally = std::mem::take(&mut scratch.tally);
+        Scores::Ratings(tally.ratings().iter().map(|e| (e.rating, e.rows, e.sum, e.squares)).collect())
     }
 
     /// # Panics

@@ -6,17 +6,20 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use schemas::message::Task;
-use schemas::records::{BatchLoss, EvaluationRecord, Finished, Outcome, Scores, StepRecord};
+use schemas::records::{BatchLoss, EvaluationRecord, Finished, HeldOut, Outcome, Scores, StepRecord};
 use schemas::report::{ClickQuality, StopReason};
 use serde::{Deserialize, Serialize};
 use train_core::order::Schedule;
-use train_core::quality::Tally;
+use train_core::quality::{RatingErrors, RatingTally, Tally};
 
 use crate::model::{Metric, click_quality};
 
 /// A run has diverged when a step's mean loss is this many times that of the first step: a doubled RMSE. On held-out rows the
 /// baseline's loss counts too, because a few odd rows may be far from the mean to begin with.
 const DIVERGED: f64 = 4.0;
+
+/// Groups of held-out clicks that are told apart.
+const GROUPS: u64 = 200;
 
 /// The training loss must stay at the target for this many steps.
 const TARGET_STEPS: u32 = 10;
@@ -64,15 +67,6 @@ pub struct Reported {
     pub losses: BTreeMap<u32, BatchLoss>,
     /// What each worker counted.
     pub scores: BTreeMap<u32, Scores>,
-}
-
-/// What a task came to.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Entry {
-    /// The loss of a step.
-    Step(StepRecord),
-    /// The held-out loss.
-    Evaluation(EvaluationRecord),
 }
 
 impl Course {
@@ -124,7 +118,8 @@ impl Course {
         (record, Ok(()))
     }
 
-    /// Takes in the held-out loss after `epoch`, after which `task` is what comes next.
+    /// Takes in the held-out loss after `epoch`, after which `task` is what comes next. When the model is the best so far, there is more to
+    /// tell of it.
     ///
     /// # Errors
     /// The run has diverged.
@@ -134,7 +129,7 @@ impl Course {
         epoch: u64,
         reported: &Reported,
         now: Duration,
-    ) -> Result<EvaluationRecord, Outcome> {
+    ) -> Result<(EvaluationRecord, Option<HeldOut>), Outcome> {
         let (loss_sum, rows) = totals(&reported.losses);
         let mean = loss_sum / rows as f64;
         let loss = rules.metric.of_mean(mean);
@@ -143,7 +138,7 @@ impl Course {
             return Err(self.diverged(rules, loss));
         }
         let best = self.best.is_none_or(|best| loss < best.loss);
-        let clicks = quality(&reported.scores, loss_sum, rows);
+        let (clicks, held_out) = held_out(&reported.scores, loss_sum, rows);
         let record = EvaluationRecord { epoch, step: self.steps - 1, loss, clicks, best };
         if best {
             self.best = Some(record);
@@ -161,7 +156,7 @@ impl Course {
             None
         };
         self.task = stop.map_or(Task::Step, |reason| self.end(reason));
-        Ok(record)
+        Ok((record, held_out.filter(|_| best)))
     }
 
     /// How the run ends when its stop rule is `reason`.
@@ -187,16 +182,29 @@ impl Default for Course {
 }
 
 /// What all workers counted together, if they did.
-fn quality(scores: &BTreeMap<u32, Scores>, loss_sum: f64, rows: u64) -> Option<ClickQuality> {
-    if scores.is_empty() {
-        return None;
-    }
-    let mut tally = Tally::default();
+fn held_out(scores: &BTreeMap<u32, Scores>, loss_sum: f64, rows: u64) -> (Option<ClickQuality>, Option<HeldOut>) {
+    let (mut clicks, mut ratings) = (None::<Tally>, None::<RatingTally>);
     for scores in scores.values() {
-        tally.add_predicted(scores.predicted);
-        scores.bins.iter().for_each(|&(bin, clicks, others)| tally.add_bin(bin, clicks, others));
+        match scores {
+            Scores::Clicks { predicted, bins } => {
+                let tally = clicks.get_or_insert_default();
+                tally.add_predicted(*predicted);
+                bins.iter().for_each(|&(bin, clicks, others)| tally.add_bin(bin, clicks, others));
+            }
+            Scores::Ratings(errors) => {
+                let tally = ratings.get_or_insert_default();
+                for &(rating, rows, sum, squares) in errors {
+                    tally.add_all(RatingErrors { rating, rows, sum, squares });
+                }
+            }
+        }
     }
-    Some(click_quality(&tally, loss_sum, rows))
+    if let Some(tally) = clicks {
+        let groups = tally.groups(GROUPS).iter().map(|g| (g.rows, g.clicks, g.predicted)).collect();
+        return (Some(click_quality(&tally, loss_sum, rows)), Some(HeldOut::Clicks(groups)));
+    }
+    let of = |e: &RatingErrors| (e.rating, e.rows, e.mean(), e.rmse());
+    (None, ratings.map(|tally| HeldOut::Ratings(tally.ratings().iter().map(of).collect())))
 }
 
 /// Sums in the order of the slots.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use schemas::exit::ErrorKind;
 use schemas::message::{Address, Directive, Envelope, Message, Party, Save, Sizes, Stored, Task, Turn, Work};
-use schemas::records::{BatchLoss, Counted, EvaluationRecord, Outcome, StepRecord, StepTimings};
+use schemas::records::{BatchLoss, Counted, EvaluationRecord, HeldOut, Outcome, StepRecord, StepTimings};
 use serde::{Deserialize, Serialize};
 use train_core::order::worker_of_slot;
 
@@ -113,7 +113,7 @@ pub enum Command {
     /// Note the loss of a step, and whose gradients counted.
     Step(StepRecord, Vec<Counted>),
     /// Note the held-out loss after an epoch.
-    Evaluation(EvaluationRecord),
+    Evaluation(EvaluationRecord, Option<HeldOut>),
     /// Note where a worker's time went.
     Timings {
         /// The worker.
@@ -414,8 +414,8 @@ impl Supervisor {
                 (false, went)
             }
             Task::Evaluate { epoch } => match self.course.evaluation(&self.rules, epoch, &reported, now) {
-                Ok(record) => {
-                    commands.push(Command::Evaluation(record));
+                Ok((record, held_out)) => {
+                    commands.push(Command::Evaluation(record, held_out));
                     (record.best, Ok(()))
                 }
                 Err(outcome) => (false, Err(outcome)),

@@ -438,7 +438,7 @@ impl<'a> World<'a> {
                     self.run.steps.push((record.step, record.loss.to_bits()));
                     self.run.counted.extend(counted.into_iter().map(|counted| (record.step, counted)));
                 }
-                supervisor::Command::Evaluation(record) => {
+                supervisor::Command::Evaluation(record, _) => {
                     self.run.evaluations.retain(|(epoch, _)| *epoch < record.epoch);
                     self.run.evaluations.push((record.epoch, record.loss.to_bits()));
                 }

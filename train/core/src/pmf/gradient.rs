@@ -327,18 +327,37 @@ fn store_items<const N: usize>(model: &Model<'_>, l2: f32, counts: &[u32], items
     }
 }
 
-/// The sum of squared errors of `batch` under `model`, in squared stars, without a gradient.
+/// The sum of squared errors of `batch` under `model`, in squared stars, without a gradient. `errors` becomes the error of each
+/// row, prediction minus rating.
 #[must_use]
-pub fn squared_error(simd: Simd, model: &Model<'_>, batch: &RatingBatch, scratch: &mut Scratch) -> f64 {
-    squared_error_kernel(simd, model.shape.lanes(), model, batch, scratch)
+pub fn squared_error(
+    simd: Simd,
+    model: &Model<'_>,
+    batch: &RatingBatch,
+    scratch: &mut Scratch,
+    errors: &mut Vec<f32>,
+) -> f64 {
+    squared_error_kernel(simd, model.shape.lanes(), model, batch, scratch, errors)
 }
 
 kernel! {
-    fn squared_error_kernel(lanes, model: &Model<'_>, batch: &RatingBatch, scratch: &mut Scratch,) -> f64 = squared_error_body
+    fn squared_error_kernel(
+        lanes,
+        model: &Model<'_>,
+        batch: &RatingBatch,
+        scratch: &mut Scratch,
+        errors: &mut Vec<f32>,
+    ) -> f64 = squared_error_body
 }
 
 #[inline(always)]
-fn squared_error_body<const N: usize>(model: &Model<'_>, batch: &RatingBatch, scratch: &mut Scratch) -> f64 {
+fn squared_error_body<const N: usize>(
+    model: &Model<'_>,
+    batch: &RatingBatch,
+    scratch: &mut Scratch,
+    errors: &mut Vec<f32>,
+) -> f64 {
+    errors.clear();
     load_items::<N>(model, &batch.items, &mut scratch.items);
     let (items, _) = scratch.items.as_chunks::<N>();
     let mut squared_error = 0.0f64;
@@ -351,6 +370,7 @@ fn squared_error_body<const N: usize>(model: &Model<'_>, batch: &RatingBatch, sc
         for (&slot, &rating) in batch.slots[rows.clone()].iter().zip(&batch.ratings[rows]) {
             let error = output(&value, &items[slot as usize]) - rating;
             squared_error += f64::from(error) * f64::from(error);
+            errors.push(error);
         }
     }
     squared_error

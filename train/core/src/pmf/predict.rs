@@ -186,7 +186,7 @@ mod tests {
             };
             let mut batch = RatingBatch::default();
             batch.arrange(&mut Arranger::default(), (40, 30), &u, &i, &ratings).unwrap();
-            let expected = squared_error(Simd::detect(), &model, &batch, &mut Scratch::default());
+            let expected = squared_error(Simd::detect(), &model, &batch, &mut Scratch::default(), &mut Vec::new());
             assert_eq!(found.to_bits(), expected.to_bits(), "{shape:?}");
         }
     }
