@@ -120,6 +120,23 @@ fn the_files_of_a_run_agree() {
             // Outputs that differ by less than a thousandth may count as tied.
             close(quality.auc, auc, 1e-3);
 
+            // Neighbouring outputs together, which tell what the whole tells.
+            let groups = sandbox.csv("out/scores.csv", "rows,clicks,predicted");
+            let groups: Vec<[f64; 3]> = groups.iter().map(|row| [0, 1, 2].map(|i| row[i].parse().unwrap())).collect();
+            assert!((100..=200).contains(&groups.len()), "{}", groups.len());
+            assert_eq!(groups.iter().map(|g| g[0]).sum::<f64>(), n);
+            assert_eq!(groups.iter().map(|g| g[1]).sum::<f64>(), share * n);
+            assert!(groups.windows(2).all(|pair| pair[0][2] < pair[1][2]));
+            let predicted = groups.iter().map(|g| g[0] * g[2]).sum::<f64>();
+            close(Some(predicted / n / share), quality.calibration.unwrap(), 1e-3);
+            let mut below = 0.0;
+            let pairs = groups.iter().map(|[rows, clicks, _]| {
+                let pairs = clicks * (below + (rows - clicks) / 2.0);
+                below += rows - clicks;
+                pairs
+            });
+            close(quality.auc, pairs.sum::<f64>() / (clicks.len() * others.len()) as f64, 5e-3);
+
             // The history has an evaluation an epoch, and the best of them is the report's.
             let history = sandbox.csv(
                 "out/history.csv",

@@ -169,6 +169,21 @@ fn history_timings_and_report_are_complete() {
     for column in [2, 3, 5] {
         assert!(spent(column) > 0, "reading, decoding and computing take time");
     }
+    // Of the kept model, by rating: together the held-out loss, and the same whoever counted it.
+    let scores = sandbox.csv("out/scores.csv", "stars,rows,mean_error,rmse");
+    let scores: Vec<Vec<f64>> = scores.iter().map(|row| row.iter().map(|cell| cell.parse().unwrap()).collect()).collect();
+    assert!(scores.iter().all(|row| (row[0] * 2.0).fract() == 0.0 && (0.5..=5.0).contains(&row[0])), "{scores:?}");
+    assert!(scores.windows(2).all(|pair| pair[0][0] < pair[1][0]));
+    let rows: f64 = scores.iter().map(|row| row[1]).sum();
+    let squares: f64 = scores.iter().map(|row| row[1] * row[3] * row[3]).sum();
+    assert_eq!(rows, 430.0);
+    assert!(((squares / rows).sqrt() - evaluations[best]).abs() < 1e-5, "{scores:?}");
+    assert!(scores.iter().all(|row| row[2].abs() <= row[3] + 1e-6), "a mean is at most the root of the mean square");
+    sandbox.train("--step-batches 8 --max-epochs 5 --workers 1 -o alone").report();
+    assert_eq!(sandbox.read("alone/scores.csv"), sandbox.read("out/scores.csv"));
+    let lives = sandbox.csv("out/lives.csv", "worker,incarnation,began_by,first_step,last_step");
+    assert_eq!(lives, ["0", "1", "2"].map(|worker| [worker, "0", "start", "0", "29"].map(str::to_owned).to_vec()));
+
     let seconds: f64 = sandbox.csv("out/history.csv", "step,epoch,seconds,loss,holdout_loss")[29][2].parse().unwrap();
     assert!(spent(5) as f64 / 3e6 < seconds + 1.0, "no worker computes for longer than the run takes");
 }
@@ -237,7 +252,7 @@ fn a_run_that_was_to_be_replaced_stays_when_the_new_one_fails() {
     assert_eq!((again.unchanged, again.model_digest), (true, first.model_digest));
     let mut names: Vec<_> = std::fs::read_dir(sandbox.path("out")).unwrap().map(|e| e.unwrap().file_name()).collect();
     names.sort();
-    let files = "history.csv items.parquet ledger.parquet model.safetensors preparation preparation.json report.json timings.csv users.parquet";
+    let files = "history.csv items.parquet ledger.parquet lives.csv model.safetensors preparation preparation.json report.json scores.csv timings.csv users.parquet";
     assert!(names.iter().map(|name| name.to_str().unwrap()).eq(files.split(' ')), "{names:?}");
 }
 
