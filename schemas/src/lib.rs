@@ -51,6 +51,7 @@ pub fn json_schemas() -> Vec<(&'static str, String)> {
         ("evaluate-report.schema.json", pretty(schemars::schema_for!(report::EvaluateReport))),
         ("recommend-report.schema.json", pretty(schemars::schema_for!(report::RecommendReport))),
         ("scale-report.schema.json", pretty(schemars::schema_for!(report::ScaleReport))),
+        ("page-report.schema.json", pretty(schemars::schema_for!(report::PageReport))),
         ("run-verify-report.schema.json", pretty(schemars::schema_for!(report::RunVerifyReport))),
         ("exchange-bench-report.schema.json", pretty(schemars::schema_for!(report::ExchangeBenchReport))),
         ("compute-bench-report.schema.json", pretty(schemars::schema_for!(report::ComputeBenchReport))),

@@ -17,7 +17,7 @@ use crate::dataset::{BaselineRmse, Baselines, Digest, Holdout, RowCounts};
 pub use benches::{ComputeBenchReport, ComputeRates, ExchangeBenchReport, ExchangeRates, TransferRates};
 pub use doctor::{Check, CheckOutcome, DoctorReport};
 pub use dry_run::{DryRunReport, Verdict, WouldRead, WouldWrite};
-pub use running::{RunVerifyReport, ScaleReport};
+pub use running::{PageReport, RunVerifyReport, ScaleReport};
 pub use scoring::{
     EvaluateReport, Evaluated, KnownPairs, PredictReport, Predicted, RatingQuality, RecommendReport, RecommendedItem,
     Split,

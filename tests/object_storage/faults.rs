@@ -67,7 +67,9 @@ fn made(world: &World, env: &Env, root: &str) -> Objects {
         said.report();
     }
     let mut objects = world.objects(&root);
-    objects.retain(|key, _| !matches!(key.as_str(), "run/report.json" | "run/timings.csv" | "run/history.csv"));
+    objects.retain(|key, _| {
+        !matches!(key.as_str(), "run/report.json" | "run/report.html" | "run/timings.csv" | "run/history.csv")
+    });
     assert!(objects.contains_key("run/model.safetensors"), "{:?}", objects.keys());
     objects
 }

@@ -10,7 +10,7 @@ const KINDS: [[&str; 3]; 2] = [
 
 /// Without the files that tell times and places.
 fn lasting(mut objects: Objects) -> Objects {
-    objects.retain(|key, _| !matches!(key.as_str(), "report.json" | "history.csv" | "timings.csv"));
+    objects.retain(|key, _| !matches!(key.as_str(), "report.json" | "report.html" | "history.csv" | "timings.csv"));
     objects
 }
 

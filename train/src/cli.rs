@@ -43,6 +43,10 @@ pub const BENCH_COMPUTE_EXAMPLES: [&str; 2] = [
     "train bench compute --manifest criteo.json --workers 1,2 --seconds 1 --csv figure-4.1.csv",
 ];
 
+/// Examples of `train report --help`.
+pub const REPORT_EXAMPLES: [&str; 2] =
+    ["train report runs/clicks", "train report runs/clicks runs/slower -o both.html --charts charts"];
+
 /// Examples of `train plan --help`.
 pub const PLAN_EXAMPLES: [&str; 2] = [
     "train plan --manifest ml20m.json --workers 8,24,100 --csv plan.csv",
@@ -93,6 +97,11 @@ pub enum Command {
     Scale(Scale),
     /// Prove that every mini-batch of a run counted exactly once in every epoch.
     Verify(Verify),
+    /// Make a page to look at, and charts, of one run or of several laid over each other.
+    ///
+    /// Each run has its own page already: report.html in its folder.
+    #[command(after_long_help = after_help(&REPORT_EXAMPLES))]
+    Report(Pages),
     /// Predict how long runs on AWS Lambda take and what they cost, by numbers of workers.
     ///
     /// One worker computes here for some seconds in one thread, which says what a mini-batch, a gradient and a step take and how large
@@ -349,6 +358,23 @@ pub struct Verify {
     /// The manifest that the model was trained on [default: where the run found it].
     #[arg(long, value_name = "FILE")]
     pub manifest: Option<String>,
+}
+
+/// Flags of `train report`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Pages {
+    /// Folders of finished runs.
+    #[arg(required = true, value_name = "RUN")]
+    pub runs: Vec<String>,
+    /// The page.
+    #[arg(short, long, value_name = "FILE", default_value = "report.html")]
+    pub out: String,
+    /// A folder for each chart as SVG and as PNG.
+    #[arg(long, value_name = "FOLDER")]
+    pub charts: Option<String>,
+    /// Overwrite a page and charts that are there.
+    #[arg(long)]
+    pub replace: bool,
 }
 
 /// Flags of `train join`.

@@ -51,6 +51,14 @@ pub enum Error {
         /// What it shows instead.
         problem: String,
     },
+    /// A file of a run that cannot be shown.
+    #[error("{place}/{wrong}")]
+    Page {
+        /// The run.
+        place: String,
+        /// File, line and problem.
+        wrong: page::Wrong,
+    },
     /// A file of titles that is none.
     #[error("{place}:{line}: {problem}")]
     Titles {
@@ -245,6 +253,7 @@ impl Explain for Error {
                 ErrorKind::Usage
             }
             Self::File { source, .. } => raw::error::kind_of(source),
+            Self::Page { wrong, .. } => wrong.kind(),
             Self::Batch { .. } | Self::Titles { .. } | Self::Ledger { .. } => ErrorKind::Data,
             Self::Diverged { .. } => ErrorKind::NotConverged,
             Self::Worker { kind, .. } => *kind,
@@ -282,6 +291,7 @@ impl Explain for Error {
                     .to_owned(),
             ),
             Self::Raw(error) => error.fix(),
+            Self::Page { wrong, .. } => wrong.fix(),
             Self::Ledger { .. } => Some("train anew, with `--replace`; and please report it, if nobody has touched the run".to_owned()),
             Self::Titles { .. } => Some("give MovieLens' movies.csv: movieId,title,genres".to_owned()),
             Self::File { done: "read", .. } => Some("check the path, its owner and mode".to_owned()),

@@ -10,7 +10,7 @@
 //! * [`forecast`] predicts time and money of runs on functions, [`cost`] counts and adds up what they cost.
 //! * [`doctor`] checks a set-up for functions, [`checkup`] is what of it a function does.
 //! * [`dry_run`] says what training would do.
-//! * [`reader`] reads mini-batches ahead of their use, [`output`] writes the run.
+//! * [`reader`] reads mini-batches ahead of their use, [`output`] writes the run, [`pages`] shows runs to people.
 //! * [`saved`] reads a run, [`predict`], [`evaluate`] and [`recommend`] use its model; [`stored`] reads what they are given.
 
 pub mod bench;
@@ -32,6 +32,7 @@ pub mod join;
 pub mod memory;
 pub mod model;
 pub mod output;
+pub mod pages;
 pub mod plan;
 pub mod predict;
 pub mod protocol;
@@ -54,7 +55,7 @@ use reporting::{Console, Progress};
 use schemas::cost::Prediction;
 use schemas::records::Finished;
 use schemas::report::{
-    ComputeBenchReport, DoctorReport, DryRunReport, EvaluateReport, ExchangeBenchReport, PredictReport,
+    ComputeBenchReport, DoctorReport, DryRunReport, EvaluateReport, ExchangeBenchReport, PageReport, PredictReport,
     RecommendReport, RunVerifyReport, ScaleReport, TrainReport,
 };
 use serde::Serialize;
@@ -89,6 +90,8 @@ pub enum Report {
     Scaled(ScaleReport),
     /// A run's ledger was checked.
     Verified(Box<RunVerifyReport>),
+    /// A page of runs was made.
+    Shown(Box<PageReport>),
     /// The exchange of gradients was measured.
     ExchangeMeasured(Box<ExchangeBenchReport>),
     /// Computing was measured.
@@ -115,6 +118,7 @@ pub fn carry_out(work: &Work, console: &Console) -> Result<Report, Error> {
         Work::Recommend(plan) => recommend::run(plan, console).map(Box::new).map(Report::Recommended),
         Work::Scale(scale) => scale::run(scale, console).map(Report::Scaled),
         Work::Verify(verify) => verify::run(verify, console).map(Box::new).map(Report::Verified),
+        Work::Pages(plan) => pages::run(plan, console).map(Box::new).map(Report::Shown),
         Work::BenchExchange(plan) => bench::exchange::run(plan, console).map(Box::new).map(Report::ExchangeMeasured),
         Work::BenchCompute(plan) => bench::compute::run(plan, console).map(Box::new).map(Report::ComputeMeasured),
         Work::Doctor(plan) => Ok(Report::Examined(Box::new(doctor::run(plan, console)))),
@@ -133,6 +137,8 @@ pub fn run(plan: &Plan, console: &Console) -> Result<TrainReport, Error> {
     plan.warnings.iter().for_each(|warning| console.warn(warning));
     if let Some(report) = output::existing(plan)? {
         console.note(format!("{} is already there, unchanged", plan.out));
+        // Its last act may have been cut off.
+        pages::ensure(&plan.out)?;
         output::summarise(plan, &report, console);
         return Ok(report);
     }
@@ -150,6 +156,7 @@ pub fn run(plan: &Plan, console: &Console) -> Result<TrainReport, Error> {
     if matches!(plan.launch, Launch::Processes(_)) {
         client::tidy(plan)?;
     }
+    pages::ensure(&plan.out)?;
     output::summarise(plan, &report, console);
     Ok(report)
 }

@@ -27,6 +27,7 @@ use schemas::records::{Finished, HeldOut};
 use schemas::report::{FunctionsReport, RUN_FORMAT, RUN_VERSION, Reduce, StopReason, TrainReport, Trained};
 
 use crate::error::Error;
+use crate::pages::PAGE;
 use crate::plan::{Launch, Plan, Task};
 use crate::records::Records;
 
@@ -187,6 +188,8 @@ pub fn write(
     if plan.replace {
         plan.out.delete(REPORT)?;
     }
+    // The page of whatever was there, or of a run that was cut off.
+    plan.out.delete(PAGE)?;
     let mut files = Files { place: &plan.out, model_digest: None };
     save(&mut files)?;
     let model_digest = files.model_digest.ok_or_else(|| Error::Internal("the model is saved".to_owned()))?;
@@ -312,6 +315,7 @@ pub fn summarise(plan: &Plan, report: &TrainReport, console: &Console) {
     console.note(format!("model    {} (for DuckDB or pandas: {})", plan.out.show(MODEL), tables.join(", ")));
     console.note(format!("history  {}", plan.out.show(HISTORY)));
     console.note(format!("report   {}", plan.out.show(REPORT)));
+    console.note(format!("page     {}", plan.out.show(PAGE)));
 }
 
 /// What functions cost, for people.

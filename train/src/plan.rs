@@ -4,6 +4,7 @@ pub mod bench;
 pub mod doctor;
 pub mod launch;
 pub mod logistic;
+pub mod pages;
 pub mod planning;
 pub mod pmf;
 pub mod scoring;
@@ -41,6 +42,8 @@ pub enum Work {
     Scale(launch::Scale),
     /// `train verify`
     Verify(launch::Verify),
+    /// Make a page of runs.
+    Pages(pages::Pages),
     /// `train bench exchange`
     BenchExchange(bench::Exchange),
     /// `train bench compute`
@@ -65,6 +68,7 @@ impl Work {
             Some(Command::Recommend(args)) => scoring::Recommend::resolve(args).map(Self::Recommend),
             Some(Command::Scale(args)) => launch::Scale::resolve(args).map(Self::Scale),
             Some(Command::Verify(args)) => launch::Verify::resolve(args).map(Self::Verify),
+            Some(Command::Report(args)) => pages::Pages::resolve(args).map(Self::Pages),
             Some(Command::Bench { what: Bench::Exchange(args) }) => {
                 bench::Exchange::resolve(args).map(Self::BenchExchange)
             }

@@ -5,6 +5,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::dataset::Digest;
 
+/// A page of runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PageReport {
+    /// `train` and its version.
+    pub tool: String,
+    /// The places of the runs.
+    pub runs: Vec<String>,
+    /// The page.
+    pub output: String,
+    /// The files of the charts.
+    pub charts: Vec<String>,
+    /// Bytes written.
+    pub bytes_written: u64,
+    /// Wall-clock seconds.
+    pub seconds: f64,
+}
+
 /// With how many workers a run goes on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ScaleReport {

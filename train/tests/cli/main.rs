@@ -12,6 +12,7 @@ mod evaluate;
 mod help;
 mod logistic;
 mod outputs;
+mod pages;
 mod plan;
 mod predict;
 mod ratings;

@@ -171,7 +171,8 @@ fn history_timings_and_report_are_complete() {
     }
     // Of the kept model, by rating: together the held-out loss, and the same whoever counted it.
     let scores = sandbox.csv("out/scores.csv", "stars,rows,mean_error,rmse");
-    let scores: Vec<Vec<f64>> = scores.iter().map(|row| row.iter().map(|cell| cell.parse().unwrap()).collect()).collect();
+    let scores: Vec<Vec<f64>> =
+        scores.iter().map(|row| row.iter().map(|cell| cell.parse().unwrap()).collect()).collect();
     assert!(scores.iter().all(|row| (row[0] * 2.0).fract() == 0.0 && (0.5..=5.0).contains(&row[0])), "{scores:?}");
     assert!(scores.windows(2).all(|pair| pair[0][0] < pair[1][0]));
     let rows: f64 = scores.iter().map(|row| row[1]).sum();
@@ -252,7 +253,7 @@ fn a_run_that_was_to_be_replaced_stays_when_the_new_one_fails() {
     assert_eq!((again.unchanged, again.model_digest), (true, first.model_digest));
     let mut names: Vec<_> = std::fs::read_dir(sandbox.path("out")).unwrap().map(|e| e.unwrap().file_name()).collect();
     names.sort();
-    let files = "history.csv items.parquet ledger.parquet lives.csv model.safetensors preparation preparation.json report.json scores.csv timings.csv users.parquet";
+    let files = "history.csv items.parquet ledger.parquet lives.csv model.safetensors preparation preparation.json report.html report.json scores.csv timings.csv users.parquet";
     assert!(names.iter().map(|name| name.to_str().unwrap()).eq(files.split(' ')), "{names:?}");
 }
 
