@@ -27,7 +27,7 @@ pub(crate) fn some(n: u64, thing: &str) -> String {
 pub(crate) fn figure(value: f64) -> String {
     match value.abs() {
         0.0 => "0".to_owned(),
-        size if size >= 1e7 || size < 1e-4 => format!("{value:.3e}"),
+        size if !(1e-4..1e7).contains(&size) => format!("{value:.3e}"),
         size if size >= 1000.0 => {
             let whole = count(size.round() as u64);
             if value < 0.0 { format!("−{whole}") } else { whole }
@@ -187,11 +187,15 @@ fn round_step(least: f64) -> f64 {
     mark.unwrap_or(10.0) * power
 }
 
+/// More ticks than any axis has room for.
+const TICKS_MAX: usize = 100;
+
 /// The multiples of `step` in a range.
 fn even(from: f64, to: f64, step: f64, text: impl Fn(f64) -> String) -> Vec<(f64, String)> {
     // A range may be a rounding error short of its last tick.
     let (first, last) = ((from / step - 1e-9).ceil() as i64, (to / step + 1e-9).floor() as i64);
-    (first..=last).map(|n| n as f64 * step).map(|tick| (tick, text(tick))).collect()
+    // Where numbers are so large that a range has no room for steps there is nothing to tell apart.
+    (first..=last).take(TICKS_MAX).map(|n| n as f64 * step).map(|tick| (tick, text(tick))).collect()
 }
 
 /// As many decimals as steps of this size need.

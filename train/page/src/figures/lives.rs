@@ -42,7 +42,7 @@ fn timeline(listed: Listed<'_>, lives: &[Life]) -> Option<Figure> {
             Some((first, last)) => {
                 let (from, to) = span(run, (first, last));
                 let grey = Look::new(Ink::Series(6), Form::Solid);
-                bars.push(Mark::Bar(grey, (from, row - 0.16), (to, row + 0.16)));
+                bars.push(Mark::Bar(grey, (from, row - 0.09), (to, row + 0.09)));
                 begins.iter_mut().filter(|(began, _)| *began == life.began).for_each(|(_, at)| at.push((from, row)));
                 cells.extend([count(first + 1), count(last + 1), significant(from, 5), significant(to, 5)]);
             }

@@ -115,7 +115,9 @@ fn a_phone_need_not_scroll_sideways() {
     files.name =
         "s3://a-bucket/with/a/very/long/name/without-any-space-at-all-so-that-it-cannot-be-broken/run".to_owned();
     let long = read(files).unwrap();
-    for page in [html(&[read(made::ratings().1).unwrap()]), html(&[long.clone()]), html(&[long.clone(), long])] {
+    for page in
+        [html(&[read(made::ratings().1).unwrap()]), html(std::slice::from_ref(&long)), html(&[long.clone(), long])]
+    {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("page.html"), page).unwrap();
         let frame = "<iframe id=\"page\" src=\"page.html\" width=\"360\" height=\"700\"></iframe><script>\

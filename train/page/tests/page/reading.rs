@@ -85,6 +85,31 @@ fn a_wrong_line_is_named_with_its_rule() {
 }
 
 proptest! {
+    /// Numbers of any size are drawn.
+    #[test]
+    fn no_numbers_make_it_panic(
+        losses in prop::collection::vec(any::<f64>().prop_filter("finite", |x| x.is_finite()), 8),
+        seconds in prop::collection::vec(0.0..f64::MAX, 4),
+        times in prop::collection::vec(any::<u64>(), 9),
+        predicted in 0.0..1.0_f64, tiny in any::<bool>()
+    ) {
+        let (_, mut files) = made::clicks();
+        let scale = if tiny { 1e-300 } else { 1.0 };
+        let mut history = made::CLICK_HISTORY.to_owned();
+        for step in 0..4 {
+            let [loss, held_out] = [losses[step], losses[step + 4]].map(|loss| loss * scale);
+            history += &format!("{step},{},{},{loss},{held_out},{held_out},{loss},{held_out}\n", step / 2, seconds[step]);
+        }
+        files.history = history.into_bytes();
+        let times: Vec<String> = times.iter().map(u64::to_string).collect();
+        files.timings = format!("{}7,3,{},{},{}\n", made::TIMINGS, times.join(","), u64::MAX, 1).into_bytes();
+        files.scores = Some(format!("rows,clicks,predicted\n{},0,{predicted}\n3,1,1\n", u64::MAX).into_bytes());
+        let run = read(files).map_err(|wrong| TestCaseError::fail(wrong.to_string()))?;
+        let page = page::html(&[run.clone(), run]);
+        prop_assert!(crate::pages::document(&page).is_ok());
+        prop_assert!(!page.contains("NaN"));
+    }
+
     /// Whatever is in the files: there is a page, or an error that names one of them.
     #[test]
     fn no_bytes_make_it_panic(
@@ -108,7 +133,7 @@ proptest! {
         match read(files) {
             Ok(run) => {
                 let page = page::html(&[run]);
-                prop_assert!(roxmltree_parses(&page), "{page}");
+                prop_assert!(crate::pages::document(&page).is_ok(), "{page}");
             }
             Err(wrong) => {
                 let known = ["report.json", "history.csv", "timings.csv", "lives.csv", "scores.csv"];
@@ -116,8 +141,4 @@ proptest! {
             }
         }
     }
-}
-
-fn roxmltree_parses(page: &str) -> bool {
-    crate::pages::document(page).is_ok()
 }
