@@ -168,8 +168,8 @@ impl Layout {
             _ => None,
         };
         let inner_height = |width: f64| medium.height(figure.room, width, rows);
-        let n_y = |height: f64| (height / if rows.is_some() { 15.0 } else { 34.0 }) as usize;
-        let mut y_ticks = ticks(&plot.y.scale, plot.y.from, plot.y.to, n_y(inner_height(width * 0.8)));
+        let n_y = |height: f64| if rows.is_some() { height / 15.0 } else { (height / 34.0).min(8.0) };
+        let mut y_ticks = ticks(&plot.y.scale, plot.y.from, plot.y.to, n_y(inner_height(width * 0.8)) as usize);
         for (_, text) in &mut y_ticks {
             *text = measure::cut(text, TEXT, room_for_names);
         }

@@ -70,7 +70,7 @@ fn timeline(listed: Listed<'_>, lives: &[Life]) -> Option<Figure> {
         number(Began::Added)
     );
     if idle > 0 {
-        caption += &format!(" {idle} of the lives have no bar: no gradient of them counted.");
+        caption += &format!(" Without a bar, as no gradient counted: {idle}.");
     }
     let end = run.steps.last().map(|step| step.seconds);
     Some(Figure {
