@@ -141,7 +141,7 @@ impl<'a> Line<'a> {
 }
 
 /// The beginning of a field as it is shown in an error.
-fn shown(text: &[u8]) -> String {
+pub(crate) fn shown(text: &[u8]) -> String {
     let shown: String = String::from_utf8_lossy(text).chars().take(60).collect();
     shown.escape_debug().to_string()
 }

@@ -9,7 +9,7 @@ use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, Value
 use plotters::element::{Drawable, PointCollection};
 use plotters::prelude::{
     ChartBuilder, ChartContext, Color as _, DrawingArea, FontDesc, FontFamily, FontStyle, IntoDrawingArea as _,
-    LabelAreaPosition, PathElement, Polygon, RGBColor, Rectangle, ShapeStyle, TextStyle,
+    LabelAreaPosition, PathElement, Polygon, RGBColor, Rectangle, ShapeStyle, TRANSPARENT, TextStyle,
 };
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters_backend::{BackendCoord, DrawingBackend, DrawingErrorKind};
@@ -97,6 +97,7 @@ pub(crate) fn svg(figure: &Figure, medium: Medium, id: &str) -> String {
 struct Layout {
     heading: Vec<(f64, String, Ink)>,
     keys: Vec<(f64, f64, Key)>,
+    margin: f64,
     y_label: Option<f64>,
     left: f64,
     right: f64,
@@ -156,7 +157,7 @@ impl Layout {
         }
         let keys = keys(&plot.keys, &mut y, margin, width - margin);
         let y_label = (!plot.y.label.is_empty()).then(|| {
-            y += LINE;
+            y += LINE + 2.0;
             y - LINE
         });
         let top = y + 8.0;
@@ -167,21 +168,21 @@ impl Layout {
             _ => None,
         };
         let inner_height = |width: f64| medium.height(figure.room, width, rows);
-        let n_y = |height: f64| (height / if rows.is_some() { 15.0 } else { 42.0 }) as usize;
-        let mut y_ticks = ticks(&plot.y.scale, plot.y.from, plot.y.to, n_y(inner_height(width * 0.8)));
+        let n_y = |height: f64| if rows.is_some() { height / 15.0 } else { (height / 34.0).min(8.0) };
+        let mut y_ticks = ticks(&plot.y.scale, plot.y.from, plot.y.to, n_y(inner_height(width * 0.8)) as usize);
         for (_, text) in &mut y_ticks {
             *text = measure::cut(text, TEXT, room_for_names);
         }
         let widest = y_ticks.iter().map(|(_, text)| measure::width(text, TEXT)).fold(0.0, f64::max);
         // Fonts of browsers may be wider than ours.
         let left = margin + (widest * 1.06 + 10.0).ceil();
-        let n_x = ((width - left) / 84.0) as usize;
+        let n_x = ((width - left) / 62.0) as usize;
         let x_ticks = ticks(&plot.x.scale, plot.x.from, plot.x.to, n_x);
         let last = x_ticks.last().map_or(0.0, |(_, text)| measure::width(text, TEXT) * 0.55);
         let right = width - margin - last.max(6.0).ceil();
         let bottom = top + inner_height(right - left);
         let height = bottom + 24.0 + LINE + margin;
-        Self { heading, keys, y_label, left, right, top, bottom, height, x_ticks, y_ticks }
+        Self { heading, keys, margin, y_label, left, right, top, bottom, height, x_ticks, y_ticks }
     }
 
     fn draw(&self, plot: &Plot, svg: Svg<'_>) {
@@ -196,7 +197,7 @@ impl Layout {
             label(&root, (x + SAMPLE + 7.0, y + LINE / 2.0), &key.text, Ink::Text, (HPos::Left, VPos::Center));
         }
         if let Some(y) = self.y_label {
-            label(&root, (self.left - 4.0, y), &plot.y.label, Ink::Muted, (HPos::Left, VPos::Top));
+            label(&root, (self.margin, y), &plot.y.label, Ink::Muted, (HPos::Left, VPos::Top));
         }
         let middle = (self.left + self.right) / 2.0;
         label(&root, (middle, self.bottom + 25.0), &plot.x.label, Ink::Muted, (HPos::Center, VPos::Top));
@@ -211,23 +212,25 @@ impl Layout {
             .margin_right(width as i32 - units(self.right))
             .build_cartesian_2d(x, y)
             .expect(IN_MEMORY);
-        self.axes(plot, &mut chart);
+        Self::axes(plot, &mut chart);
         marks(plot, &chart);
         self.levels(plot, &root);
     }
 
-    fn axes(&self, plot: &Plot, chart: &mut Chart<'_, '_>) {
-        let mut mesh = chart.configure_mesh();
-        mesh.disable_x_mesh().disable_y_axis();
+    /// The axis at the bottom with its ticks, then the lines across and what stands left of them; there is no line on the left.
+    fn axes(plot: &Plot, chart: &mut Chart<'_, '_>) {
+        let line = style(Look::new(Ink::Muted, Form::Hair));
+        let mut bottom = chart.configure_mesh();
+        bottom.disable_mesh().disable_y_axis().axis_style(line).label_style(text_style(Ink::Muted));
+        bottom.set_all_tick_mark_size(units(4.0)).draw().expect(IN_MEMORY);
+
+        let mut left = chart.configure_mesh();
+        left.disable_x_mesh().disable_x_axis().axis_style(TRANSPARENT).label_style(text_style(Ink::Muted));
         if matches!(plot.y.scale, Scale::Names(_)) {
-            mesh.disable_y_mesh();
+            left.disable_y_mesh();
         }
-        mesh.bold_line_style(style(Look::new(Ink::Grid, Form::Hair)))
-            .axis_style(style(Look::new(Ink::Muted, Form::Hair)))
-            .label_style(text_style(Ink::Muted))
-            .set_all_tick_mark_size(units(4.0))
-            .draw()
-            .expect(IN_MEMORY);
+        left.bold_line_style(style(Look::new(Ink::Grid, Form::Hair)));
+        left.set_all_tick_mark_size(units(4.0)).draw().expect(IN_MEMORY);
     }
 
     /// Lines across, with their texts: above the line, or below it where another text is in the way.
@@ -349,7 +352,7 @@ impl<C, B: DrawingBackend> Drawable<B> for Point<C> {
 /// What stands for a key, with its middle at `y`.
 fn sample(root: &DrawingArea<Svg<'_>, Shift>, x: f64, y: f64, key: &Key) {
     match key.look.form {
-        Form::Line | Form::Thin | Form::Hair => {
+        Form::Line | Form::Thin | Form::Faint | Form::Hair => {
             path(root, key.look, &[(x + 1.0, y), (x + SAMPLE - 1.0, y)]);
         }
         _ if key.marker.is_none() => {

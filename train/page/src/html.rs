@@ -103,25 +103,28 @@ fn front(runs: &[Run]) -> String {
 
 /// The runs side by side.
 fn compared(runs: &[Run]) -> String {
-    let head = ["Run", "Loss", "Against the best baseline", "Steps", "Epochs", "Workers", "Rows/s", "Time", "Cost"];
+    let paid = runs.iter().any(|run| run.report.functions.is_some());
+    let mut head =
+        vec!["Run", "Loss", "Of", "Against the best baseline", "Steps", "Epochs", "Workers", "Rows/s", "Time"];
+    head.extend(paid.then_some("Cost"));
     let mut rows = String::new();
     for (place, run) in runs.iter().enumerate() {
         let report = &run.report;
         let verdict = verdict(report);
         let cost = report.functions.as_ref().map(|functions| dollars(functions.cost.total));
-        let (loss, words) = verdict.map_or((String::new(), String::new()), |verdict| {
-            (format!("{} ({})", figure(verdict.loss), verdict.of), verdict.words)
-        });
-        let cells = [
+        let [loss, of, words] =
+            verdict.map_or([const { String::new() }; 3], |verdict| [figure(verdict.loss), verdict.of, verdict.words]);
+        let mut cells = vec![
             loss,
+            of,
             words,
             count(report.steps),
             count(report.epochs),
             count(report.workers.into()),
             count(report.rows_per_second as u64),
             seconds(report.seconds),
-            cost.unwrap_or_default(),
         ];
+        cells.extend(paid.then(|| cost.unwrap_or_default()));
         let cells: String = cells.iter().map(|cell| format!("<td>{}</td>", escape(cell))).collect();
         let (ink, name) = (place % 8, escape(&run.name));
         let _ =
@@ -207,7 +210,9 @@ fn cost_table(functions: &FunctionsReport, report: &TrainReport) -> Table {
         ("RabbitMQ, hours", used.broker_hours, paid.broker, predicted.map(|(u, c)| (u.broker_hours, c.broker))),
     ];
     let mut table = Table::new(&["", "Used", "Predicted", "Cost", "Predicted cost"]);
-    let amount = |value: f64| if value.fract() == 0.0 { count(value as u64) } else { significant(value, 4) };
+    let amount = |value: f64| {
+        if value.fract() == 0.0 || value >= 1000.0 { count(value.round() as u64) } else { significant(value, 4) }
+    };
     for (name, used, paid, predicted) in rows {
         let (use_before, cost_before) =
             predicted.map_or((String::new(), String::new()), |(used, paid)| (amount(used), dollars(paid)));

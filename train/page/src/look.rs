@@ -57,6 +57,8 @@ pub(crate) enum Form {
     Line,
     /// A line that stands back.
     Thin,
+    /// A line that stands back behind another of its colour.
+    Faint,
     /// A hair line.
     Hair,
     /// An area through which others are seen.
@@ -72,9 +74,10 @@ pub(crate) enum Form {
 }
 
 impl Form {
-    const ALL: [(Self, &'static str); 8] = [
+    const ALL: [(Self, &'static str); 9] = [
         (Self::Line, "line"),
         (Self::Thin, "thin"),
+        (Self::Faint, "thin faint"),
         (Self::Hair, "hair"),
         (Self::Band, "band"),
         (Self::Solid, "solid"),
@@ -174,7 +177,7 @@ pub(crate) fn rules() -> String {
          .chart text{font-size:125px;fill:currentColor;stroke:none}\
          .chart .halo{paint-order:stroke;stroke:var(--ground);stroke-width:40px;stroke-linejoin:round}\
          .line,.thin,.hair{fill:none;stroke:currentColor;stroke-width:20px;stroke-linejoin:round;stroke-linecap:round}\
-         .thin{stroke-width:12px}.hair{stroke-width:10px}\
+         .thin{stroke-width:12px}.faint{stroke-opacity:.6}.hair{stroke-width:10px}\
          .d1{stroke-dasharray:70 50}.d2{stroke-dasharray:1 40}.d3{stroke-dasharray:120 45 1 45}\
          .band{fill:currentColor;fill-opacity:.22}\
          .solid{fill:currentColor;stroke:var(--ground);stroke-width:7px}\

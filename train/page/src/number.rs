@@ -13,11 +13,21 @@ pub(crate) fn count(value: u64) -> String {
     text
 }
 
+/// A number and its unit, which stay on one line.
+fn unit(number: &str, unit: &str) -> String {
+    format!("{number}\u{a0}{unit}")
+}
+
+/// A number of things: `1 step`, `2 steps`.
+pub(crate) fn some(n: u64, thing: &str) -> String {
+    format!("{} {thing}{}", count(n), if n == 1 { "" } else { "s" })
+}
+
 /// A loss or another figure: four decimals, or four significant digits where these would not show it.
 pub(crate) fn figure(value: f64) -> String {
     match value.abs() {
         0.0 => "0".to_owned(),
-        size if size >= 1e7 || size < 1e-4 => format!("{value:.3e}"),
+        size if !(1e-4..1e7).contains(&size) => format!("{value:.3e}"),
         size if size >= 1000.0 => {
             let whole = count(size.round() as u64);
             if value < 0.0 { format!("−{whole}") } else { whole }
@@ -47,12 +57,11 @@ fn minus(text: String) -> String {
     text.strip_prefix('-').map_or_else(|| text.clone(), |rest| format!("−{rest}"))
 }
 
-/// A large number in words: `18.4 million`.
+/// A large number: `18.4 M`.
 pub(crate) fn large(value: f64) -> String {
     match value {
-        _ if value >= 1e9 => format!("{} billion", significant(value / 1e9, 3)),
-        _ if value >= 1e6 => format!("{} million", significant(value / 1e6, 3)),
-        _ if value >= 1e4 => count(value.round() as u64),
+        _ if value >= 1e6 => unit(&significant(value / 1e6, 3), "M"),
+        _ if value >= 1e3 => count(value.round() as u64),
         _ => significant(value, 3),
     }
 }
@@ -60,7 +69,7 @@ pub(crate) fn large(value: f64) -> String {
 /// A share as per cent.
 pub(crate) fn percent(share: f64) -> String {
     let percent = share * 100.0;
-    if percent > 0.0 && percent < 0.1 { "less than 0.1 %".to_owned() } else { format!("{} %", tenths(percent)) }
+    if percent > 0.0 && percent < 0.1 { unit("less than 0.1", "%") } else { unit(&tenths(percent), "%") }
 }
 
 /// One decimal below ten, none from there on.
@@ -72,17 +81,19 @@ fn tenths(value: f64) -> String {
 pub(crate) fn seconds(value: f64) -> String {
     let whole = value.round();
     match value {
-        _ if whole >= 3600.0 => format!("{} h {:02} min", count((whole / 3600.0) as u64), whole as u64 % 3600 / 60),
-        _ if whole >= 100.0 => format!("{} min {:02} s", whole as u64 / 60, whole as u64 % 60),
-        _ if value >= 0.1 || value == 0.0 => format!("{} s", significant(value, 3)),
-        _ => format!("{} ms", significant(value * 1e3, 3)),
+        _ if whole >= 3600.0 => {
+            format!("{}\u{a0}h {:02}\u{a0}min", count((whole / 3600.0) as u64), whole as u64 % 3600 / 60)
+        }
+        _ if whole >= 100.0 => format!("{}\u{a0}min {:02}\u{a0}s", whole as u64 / 60, whole as u64 % 60),
+        _ if value >= 0.1 || value == 0.0 => unit(&significant(value, 3), "s"),
+        _ => unit(&significant(value * 1e3, 3), "ms"),
     }
 }
 
 /// An amount of bytes: `1.3 MB`, in thousands.
 pub(crate) fn bytes(value: f64) -> String {
-    let (unit, divisor) = byte_unit(value);
-    format!("{} {unit}", significant(value / divisor, 3))
+    let (name, divisor) = byte_unit(value);
+    unit(&significant(value / divisor, 3), name)
 }
 
 /// US dollars.
@@ -137,6 +148,10 @@ pub(crate) fn ticks(scale: &Scale, from: f64, to: f64, n_max: usize) -> Vec<(f64
                 1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 7200.0, 10_800.0,
                 21_600.0, 43_200.0, 86_400.0, 172_800.0,
             ];
+            if to < 1.0 {
+                let ticks = ticks(&Scale::Plain, from * 1e3, to * 1e3, n_max);
+                return ticks.into_iter().map(|(tick, text)| (tick / 1e3, format!("{text} ms"))).collect();
+            }
             let least = (to - from) / n_max as f64;
             if least <= 0.5 {
                 let step = round_step(least);
@@ -172,11 +187,15 @@ fn round_step(least: f64) -> f64 {
     mark.unwrap_or(10.0) * power
 }
 
+/// More ticks than any axis has room for.
+const TICKS_MAX: usize = 100;
+
 /// The multiples of `step` in a range.
 fn even(from: f64, to: f64, step: f64, text: impl Fn(f64) -> String) -> Vec<(f64, String)> {
     // A range may be a rounding error short of its last tick.
     let (first, last) = ((from / step - 1e-9).ceil() as i64, (to / step + 1e-9).floor() as i64);
-    (first..=last).map(|n| n as f64 * step).map(|tick| (tick, text(tick))).collect()
+    // Where numbers are so large that a range has no room for steps there is nothing to tell apart.
+    (first..=last).take(TICKS_MAX).map(|n| n as f64 * step).map(|tick| (tick, text(tick))).collect()
 }
 
 /// As many decimals as steps of this size need.
@@ -212,6 +231,11 @@ mod tests {
 
     use super::*;
 
+    /// With plain spaces.
+    fn plain(text: String) -> String {
+        text.replace('\u{a0}', " ")
+    }
+
     #[test]
     fn numbers_read_well() {
         assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
@@ -219,12 +243,12 @@ mod tests {
         assert_eq!(figures, ["0.7293", "0.5000", "−0.0400", "0.00123", "0", "1.0000", "12,346", "1.500e-7", "−2.0000"]);
         let digits = [0.0, 0.1, 123.456, 1234.0, 5e-9, -0.25].map(|value| significant(value, 3));
         assert_eq!(digits, ["0", "0.1", "123", "1234", "5.00e-9", "−0.25"]);
-        let times = [0.0, 0.0042, 2.1, 99.4, 100.0, 3599.6, 3_900.0].map(seconds);
+        let times = [0.0, 0.0042, 2.1, 99.4, 100.0, 3599.6, 3_900.0].map(seconds).map(plain);
         assert_eq!(times, ["0 s", "4.2 ms", "2.1 s", "99.4 s", "1 min 40 s", "1 h 00 min", "1 h 05 min"]);
-        assert_eq!([0.0, 999.0, 1300.0, 2.5e9].map(bytes), ["0 B", "999 B", "1.3 kB", "2.5 GB"]);
-        assert_eq!([18.4e6, 12_345.0, 12.0, 3e9].map(large), ["18.4 million", "12,345", "12", "3 billion"]);
+        assert_eq!([0.0, 999.0, 1300.0, 2.5e9].map(bytes).map(plain), ["0 B", "999 B", "1.3 kB", "2.5 GB"]);
+        assert_eq!([18.4e6, 12_345.0, 12.0].map(large).map(plain), ["18.4 M", "12,345", "12"]);
         assert_eq!(
-            [0.0, 0.0002, 0.114, 0.0994, 0.0995, 1.0].map(percent),
+            [0.0, 0.0002, 0.114, 0.0994, 0.0995, 1.0].map(percent).map(plain),
             ["0.0 %", "less than 0.1 %", "11 %", "9.9 %", "10 %", "100 %"]
         );
     }
@@ -242,12 +266,13 @@ mod tests {
         check(Scale::Plain, 0.0, 100_000.0, 5, "0|20,000|40,000|60,000|80,000|100,000");
         check(Scale::Whole, 0.0, 3.0, 8, "0|1|2|3");
         check(Scale::Seconds, 0.0, 2.1, 5, "0.0 s|0.5 s|1.0 s|1.5 s|2.0 s");
+        check(Scale::Seconds, 0.0, 0.038, 5, "0 ms|10 ms|20 ms|30 ms");
         check(Scale::Seconds, 0.0, 100.0, 5, "0 s|30 s|1:00|1:30");
         check(Scale::Seconds, 0.0, 3700.0, 5, "0 min|15 min|30 min|45 min|1:00 h");
         check(Scale::Seconds, 0.0, 40_000.0, 5, "0 min|3 h|6 h|9 h");
         check(Scale::Bytes, 0.0, 2.4e6, 5, "0.0 MB|0.5 MB|1.0 MB|1.5 MB|2.0 MB");
         check(Scale::Log, 0.4, 60.0, 8, "0.5|1|2|5|10|20|50");
-        check(Scale::Log, 1e-3, 1e9, 5, "0.001|1|1000|1e6|1e9");
+        check(Scale::Log, 1e-3, 1e9, 5, "0.001|1|1000|1000000|1e9");
         let names = Scale::Names(["a", "b", "c", "d", "e"].map(str::to_owned).to_vec());
         check(names.clone(), -0.5, 4.5, 5, "a|b|c|d|e");
         check(names, -0.5, 4.5, 3, "a|c|e");

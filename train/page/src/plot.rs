@@ -3,6 +3,9 @@
 use crate::look::Look;
 use crate::number::Scale;
 
+/// Axes end here. A number beyond it is nonsense, and drawn at the edge.
+const LARGEST: f64 = 1e15;
+
 /// An axis.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Axis {
@@ -19,21 +22,24 @@ pub(crate) struct Axis {
 impl Axis {
     /// An axis for all `values`, from 0 on.
     pub(crate) fn from_zero(label: &str, scale: Scale, values: impl Iterator<Item = f64>) -> Self {
-        let most = values.fold(0.0, f64::max);
-        Self { label: label.to_owned(), scale, from: 0.0, to: if most > 0.0 { most } else { 1.0 } }
+        let most = values.fold(0.0, f64::max).min(LARGEST);
+        Self { label: label.to_owned(), scale, from: 0.0, to: if most > 1.0 / LARGEST { most } else { 1.0 } }
     }
 
     /// An axis with some room around all `values`: logarithmic when all are positive and the largest is far above the smallest.
     pub(crate) fn around(label: &str, values: impl Iterator<Item = f64>) -> Self {
         let (least, most) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, m), v| (l.min(v), m.max(v)));
+        let (least, most) = (least.max(-LARGEST), most.min(LARGEST));
         let label = label.to_owned();
         if least > most {
             return Self { label, scale: Scale::Plain, from: 0.0, to: 1.0 };
         }
-        if least > 0.0 && most / least > 30.0 {
+        if least > 1.0 / LARGEST && most / least > 30.0 {
             return Self { label, scale: Scale::Log, from: least / 1.1, to: most * 1.1 };
         }
-        let room = if most > least { (most - least) * 0.06 } else { least.abs().max(1e-6) * 0.1 };
+        // Numbers that differ in their last digits only are shown as equal.
+        let apart = most - least > most.abs() * 1e-9 + 1.0 / LARGEST;
+        let room = if apart { (most - least) * 0.06 } else { least.abs().max(1e-6) * 0.1 };
         Self { label, scale: Scale::Plain, from: least - room, to: most + room }
     }
 
@@ -45,11 +51,12 @@ impl Axis {
 
     /// Where a value lies: from 0, at the left or the bottom, to 1.
     pub(crate) fn share(&self, value: f64) -> f64 {
-        match self.scale {
+        let share = match self.scale {
             Scale::Log => (value / self.from).max(f64::MIN_POSITIVE).ln() / (self.to / self.from).ln(),
             Scale::Names(_) => (self.to - value) / (self.to - self.from),
             _ => (value - self.from) / (self.to - self.from),
-        }
+        };
+        share.clamp(0.0, 1.0)
     }
 }
 

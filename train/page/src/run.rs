@@ -2,7 +2,7 @@
 
 use schemas::report::{RUN_FORMAT, RUN_VERSION, TrainReport, Trained};
 
-use crate::csv::{Line, Lines, Wrong};
+use crate::csv::{Line, Lines, Wrong, shown};
 use crate::timings::Timings;
 
 /// The files of a run, as they lie in its folder.
@@ -218,7 +218,7 @@ fn lives(csv: &[u8], n_steps: u64) -> Result<Vec<Life>, Wrong> {
         let word = line.text("began_by")?;
         let began = Began::ALL.into_iter().find(|began| began.word().as_bytes() == word).ok_or_else(|| {
             let known = Began::ALL.map(Began::word).join("`, `");
-            line.wrong(format!("`began_by` is `{}`, must be one of `{known}`", String::from_utf8_lossy(word)))
+            line.wrong(format!("`began_by` is `{}`, must be one of `{known}`", shown(word)))
         })?;
         let first = line.optional("first_step", Line::whole)?;
         let last = line.optional("last_step", Line::whole)?;

@@ -103,6 +103,10 @@ impl DrawingBackend for Svg<'_> {
     }
 
     fn draw_path<S: BackendStyle, I: IntoIterator<Item = BackendCoord>>(&mut self, points: I, style: &S) -> Drawn {
+        // So the library is told that there is no line.
+        if style.color().alpha == 0.0 {
+            return Ok(());
+        }
         let (_, classes) = Look::classes(style.color().rgb);
         self.put(format_args!("<path class=\"{classes}\" d=\"{}\"/>", path(points)))
     }

@@ -2,7 +2,7 @@
 
 use super::Listed;
 use crate::look::{Form, Ink, Look};
-use crate::number::{Scale, count, significant};
+use crate::number::{Scale, count, significant, some};
 use crate::plot::{Axis, Figure, Key, Mark, Marker, Plot, Room, Table};
 use crate::run::{Began, Life, Run};
 
@@ -41,8 +41,8 @@ fn timeline(listed: Listed<'_>, lives: &[Life]) -> Option<Figure> {
         match life.steps {
             Some((first, last)) => {
                 let (from, to) = span(run, (first, last));
-                let (_, ink) = mark(life.began);
-                bars.push(Mark::Bar(Look::new(Ink::Series(ink), Form::Solid), (from, row - 0.22), (to, row + 0.22)));
+                let grey = Look::new(Ink::Series(6), Form::Solid);
+                bars.push(Mark::Bar(grey, (from, row - 0.09), (to, row + 0.09)));
                 begins.iter_mut().filter(|(began, _)| *began == life.began).for_each(|(_, at)| at.push((from, row)));
                 cells.extend([count(first + 1), count(last + 1), significant(from, 5), significant(to, 5)]);
             }
@@ -61,16 +61,16 @@ fn timeline(listed: Listed<'_>, lives: &[Life]) -> Option<Figure> {
     let number = |began: Began| lives.iter().filter(|life| life.began == began).count();
     let idle = lives.iter().filter(|life| life.steps.is_none()).count();
     let mut caption = format!(
-        "{} lives of {} workers, from the first to the last step for which a gradient of theirs counted: {} hand-overs, {} \
-         relaunches after a death, {} added.",
-        lives.len(),
-        workers.len(),
+        "{} lives of {}, each from the first to the last step for which a gradient of it counted: {} begun by a hand-over, \
+         {} relaunched after a death, {} added.",
+        count(lives.len() as u64),
+        some(workers.len() as u64, "worker"),
         number(Began::Handover),
         number(Began::Relaunch),
         number(Began::Added)
     );
     if idle > 0 {
-        caption += &format!(" {idle} of the lives have no bar: no gradient of them counted.");
+        caption += &format!(" Without a bar, as no gradient counted: {idle}.");
     }
     let end = run.steps.last().map(|step| step.seconds);
     Some(Figure {

@@ -2,7 +2,7 @@
 
 use super::{Listed, baselines, keys_of_runs, loss_name, loss_unit};
 use crate::look::{Form, Ink, Look};
-use crate::number::{Scale, count, figure, seconds, significant};
+use crate::number::{Scale, count, figure, seconds, significant, some};
 use crate::plot::{Axis, Figure, Key, Mark, Marker, Plot, Room, Table};
 use crate::run::Run;
 use crate::thin::{Bucket, thin};
@@ -53,7 +53,7 @@ fn losses(runs: &[Listed<'_>], by: By) -> Figure {
             let band = buckets.iter().map(|bucket| (x(bucket), bucket.min, bucket.max)).collect();
             marks.push(Mark::Area(Look::new(ink, Form::Band), band));
         }
-        let look = if alone { Look::new(ink, Form::Thin) } else { Look::new(ink, Form::Thin).dashed(2) };
+        let look = if alone { Look::new(ink, Form::Thin) } else { listed.look(Form::Faint) };
         lines.push(Mark::Line(look, buckets.iter().map(|bucket| (x(bucket), bucket.mean)).collect()));
         lines.extend(held_out(listed, alone, run.evaluations.iter().map(|e| (by.at(run, e.step as usize), e.loss))));
         rows(listed, &buckets, &mut table);
@@ -75,7 +75,7 @@ fn losses(runs: &[Listed<'_>], by: By) -> Figure {
             keys.push(Key { look, marker: Some(Marker::Disc), text: "held out".to_owned() });
         }
     } else {
-        let look = Look::new(Ink::Muted, Form::Thin).dashed(2);
+        let look = Look::new(Ink::Muted, Form::Faint);
         keys.push(Key { look, marker: None, text: training.to_owned() });
     }
     let x = match by {
@@ -133,7 +133,12 @@ fn levels(runs: &[Listed<'_>]) -> Vec<Mark> {
     }
     let level = |(name, value, with): (&str, f64, Vec<&Listed<'_>>)| {
         let same = with.len() == runs.len();
-        let whose = if same { String::new() } else { format!(", {}", with[0].run.name) };
+        let whose = match &with[..] {
+            _ if same => String::new(),
+            [one] => format!(", {}", one.run.name),
+            [first, others @ ..] => format!(", {} and {} more", first.run.name, others.len()),
+            [] => String::new(),
+        };
         let ink = if same { Ink::Muted } else { Ink::Series(with[0].place) };
         Mark::Level(Look::new(ink, Form::Thin).dashed(1), value, format!("{name}{whose} {}", figure(value)))
     };
@@ -172,9 +177,9 @@ fn fell(runs: &[Listed<'_>], name: &str, by: By) -> String {
     let [Listed { run, of: "", .. }] = runs else {
         let over = if by == By::Time { "time" } else { "steps" };
         return format!(
-            "The {name} of {} runs over {over}: full lines on held-out rows, dotted ones on the training rows of each \
-             step, dashed ones across what simple predictors reach.",
-            runs.len()
+            "The {name} of {} over {over}: lines with marks on held-out rows, thin ones on the training rows \
+             of each step, dashed ones across what simple predictors reach.",
+            some(runs.len() as u64, "run")
         );
     };
     let place = |step: u64, at: f64| match by {
@@ -206,7 +211,10 @@ fn fell(runs: &[Listed<'_>], name: &str, by: By) -> String {
             _ => "There was no step.".to_owned(),
         },
     };
-    caption += " Dashed lines across are what simple predictors reach.";
+    caption += match baselines(&run.report.trained).len() {
+        1 => " The dashed line across is what the simplest predictor reaches.",
+        _ => " Dashed lines across are what simple predictors reach.",
+    };
     caption
 }
 
@@ -252,6 +260,10 @@ fn by_epoch(runs: &[Listed<'_>]) -> Option<Figure> {
         _ => format!("The held-out {name} after each epoch; dark marks are the models that were kept."),
     };
     let mut keys = keys_of_runs(&measured, Form::Line, true);
+    if alone {
+        let look = Look::new(Ink::Series(0), Form::Line);
+        keys.push(Key { look, marker: Some(Marker::Disc), text: "held out".to_owned() });
+    }
     let look = Look::new(Ink::Text, Form::Solid);
     keys.push(Key { look, marker: Some(Marker::Diamond), text: "the model that was kept".to_owned() });
     Some(Figure {

@@ -12,7 +12,7 @@ const GROUPS_MAX: usize = 20;
 
 /// The figures of runs of one kind of model.
 pub(super) fn figures(runs: &[Listed<'_>]) -> Vec<Figure> {
-    let mut figures: Vec<Figure> = MEASURES.iter().filter_map(|measure| by_epoch(runs, measure)).collect();
+    let mut figures = Vec::new();
     let is_scored = |listed: &Listed<'_>| match &listed.run.scores {
         Some(Scores::Clicks(bins)) => !bins.is_empty(),
         Some(Scores::Stars(stars)) => !stars.is_empty(),
@@ -24,6 +24,7 @@ pub(super) fn figures(runs: &[Listed<'_>]) -> Vec<Figure> {
         Some(Trained::Pmf { .. }) => figures.push(by_rating(&scored)),
         None => {}
     }
+    figures.extend(MEASURES.iter().filter_map(|measure| by_epoch(runs, measure)));
     figures
 }
 

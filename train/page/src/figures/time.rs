@@ -2,7 +2,7 @@
 
 use super::Listed;
 use crate::look::{Form, Ink, Look};
-use crate::number::{Scale, bytes, count, percent, seconds, significant};
+use crate::number::{Scale, bytes, count, percent, seconds, significant, some};
 use crate::plot::{Axis, Figure, Key, Mark, Plot, Room, Table};
 use crate::run::Run;
 use crate::thin::thin;
@@ -196,7 +196,7 @@ fn by_worker(listed: Listed<'_>) -> Figure {
         caption: format!(
             "What the steps of each of {} were spent on, all steps together: {}. A worker also read and decoded \
              mini-batches for {} on average, in the background, which is not part of the bars.",
-            if workers.len() == 1 { "1 worker".to_owned() } else { format!("{} workers", workers.len()) },
+            some(workers.len() as u64, "worker"),
             most(&total),
             seconds(background)
         ),

@@ -4,7 +4,7 @@ use schemas::report::{FunctionsReport, StopReason, TrainReport, Trained};
 
 use super::compared_with;
 use crate::figures::{loss_name, verdict};
-use crate::number::{count, dollars, figure, large, seconds, significant};
+use crate::number::{count, dollars, figure, large, seconds, significant, some};
 use crate::run::Run;
 
 /// A figure that matters, and what to think of it.
@@ -45,11 +45,6 @@ const fn model(trained: &Trained) -> &'static str {
     }
 }
 
-/// A number of things: `1 step`, `2 steps`.
-fn some(n: u64, thing: &str) -> String {
-    format!("{} {thing}{}", count(n), if n == 1 { "" } else { "s" })
-}
-
 /// The run in two sentences.
 pub(super) fn lead(report: &TrainReport) -> String {
     let who = match &report.functions {
@@ -80,7 +75,7 @@ pub(super) fn tiles(report: &TrainReport) -> Vec<Tile> {
     };
     let loss = loss_name(&report.trained);
     if let (Some(train), Some(_)) = (report.trained.train_loss(), report.trained.holdout_loss()) {
-        let note = "last whole epoch, each step's rows before the step".to_owned();
+        let note = "over the last whole epoch, taken before each step".to_owned();
         add(&format!("Training {loss}"), figure(train), note);
     }
     if let Trained::Logistic { holdout: Some(quality), .. } = &report.trained {
