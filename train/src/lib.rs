@@ -130,6 +130,7 @@ pub fn carry_out(work: &Work, console: &Console) -> Result<Report, Error> {
 /// is no run.
 pub fn run(plan: &Plan, console: &Console) -> Result<TrainReport, Error> {
     let start = Instant::now();
+    plan.recipe.iter().for_each(|words| console.note(words));
     plan.warnings.iter().for_each(|warning| console.warn(warning));
     if let Some(report) = output::existing(plan)? {
         console.note(format!("{} is already there, unchanged", plan.out));

@@ -6,6 +6,7 @@ pub mod launch;
 pub mod logistic;
 pub mod planning;
 pub mod pmf;
+pub mod recipe;
 pub mod scoring;
 
 use std::time::Duration;
@@ -54,7 +55,7 @@ pub enum Work {
 }
 
 impl Work {
-    /// Resolves what was typed.
+    /// Resolves what was typed. A recipe is left aside: [`recipe::resolve`] sees to it.
     ///
     /// # Errors
     /// As [`Plan::resolve`], or when flags do not fit each other.
@@ -104,6 +105,8 @@ pub struct Plan {
     pub replace: bool,
     /// Do nothing, but say what would be done.
     pub dry_run: bool,
+    /// The recipe that was used, with what it says.
+    pub recipe: Option<String>,
     /// Things the user should know.
     pub warnings: Vec<String>,
 }
@@ -222,7 +225,10 @@ impl Plan {
             max_time: args.max_time,
             target_loss: args.target_loss,
             target_holdout_loss: args.target_holdout_loss,
-            patience: args.patience.or((shards.manifest.holdout_rows > 0).then_some(3)),
+            patience: match args.patience {
+                Some(epochs) => (epochs > 0).then_some(epochs),
+                None => (shards.manifest.holdout_rows > 0).then_some(3),
+            },
         };
         let warnings = check_limits(&limits, args, &shards, &task)?;
         let identity = identity(&shards.digest, &task, &limits);
@@ -239,6 +245,7 @@ impl Plan {
             identity,
             replace: args.replace,
             dry_run: args.dry_run,
+            recipe: None,
             warnings,
         })
     }
@@ -274,6 +281,7 @@ impl Plan {
             identity: job.identity.clone(),
             replace: false,
             dry_run: false,
+            recipe: None,
             warnings: Vec::new(),
         })
     }
@@ -377,7 +385,7 @@ fn check_limits(limits: &Limits, args: &TrainArgs, shards: &Shards, task: &Task)
     let mut warnings = Vec::new();
     if shards.manifest.holdout_rows == 0 {
         for (flag, given) in
-            [("--target-holdout-loss", args.target_holdout_loss.is_some()), ("--patience", args.patience.is_some())]
+            [("--target-holdout-loss", args.target_holdout_loss.is_some()), ("--patience", limits.patience.is_some())]
         {
             if given {
                 let problem = format!("{flag} needs held-out rows, and `{}` has none", shards.name);

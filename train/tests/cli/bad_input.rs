@@ -28,7 +28,7 @@ fn settings_out_of_range_are_told() {
         ("--workers 0", "0 is not in 1..=4096"),
         ("--step-batches 0", "0 is not in 1..=65536"),
         ("--max-epochs 0", "0 is not in 1..=1000000"),
-        ("--patience 0", "0 is not in 1.."),
+        ("--patience=-1", "invalid value '-1' for '--patience <EPOCHS>'"),
         ("--max-time 8", "time unit needed"),
         ("--reduce median", "[possible values: mean, sum]"),
         ("--no-such-flag", "unexpected argument '--no-such-flag'"),

@@ -15,6 +15,7 @@ mod outputs;
 mod plan;
 mod predict;
 mod ratings;
+mod recipes;
 mod recommend;
 mod runs;
 mod same_bits;
