@@ -242,5 +242,10 @@ fn summarise(made: &Shards, report: &ShardReport, console: &Console) {
     let megabytes = report.bytes_written as f64 / 1e6;
     let (place, seconds) = (&report.output, report.seconds);
     console.note(format!("{megabytes:.1} MB in {place}, {seconds:.2} s, {} rows/s", count(rate as u64)));
-    console.note(format!("next: train --manifest {}", report.manifest));
+    let settings = match &made.manifest.layout {
+        // Without them a factorisation often loses to the effects of users and movies alone.
+        Layout::Ratings(_) => " --biases --l2 0.05",
+        Layout::Dense(_) | Layout::Sparse(_) => "",
+    };
+    console.note(format!("next: train --manifest {}{settings}", report.manifest));
 }

@@ -9,10 +9,11 @@
 //! * [`bench`] measures the exchange alone, and computing alone.
 //! * [`forecast`] predicts time and money of runs on functions, [`cost`] counts and adds up what they cost.
 //! * [`doctor`] checks a set-up for functions, [`checkup`] is what of it a function does.
-//! * [`dry_run`] says what training would do.
+//! * [`dry_run`] says what training would do, [`advice`] what to try when the model is no good.
 //! * [`reader`] reads mini-batches ahead of their use, [`output`] writes the run.
 //! * [`saved`] reads a run, [`predict`], [`evaluate`] and [`recommend`] use its model; [`stored`] reads what they are given.
 
+pub mod advice;
 pub mod bench;
 pub mod checkpoints;
 pub mod checkup;
@@ -134,7 +135,7 @@ pub fn run(plan: &Plan, console: &Console) -> Result<TrainReport, Error> {
     plan.warnings.iter().for_each(|warning| console.warn(warning));
     if let Some(report) = output::existing(plan)? {
         console.note(format!("{} is already there, unchanged", plan.out));
-        output::summarise(plan, &report, console);
+        summarise(plan, &report, console);
         return Ok(report);
     }
     let tables = output::prepare(plan)?;
@@ -151,8 +152,13 @@ pub fn run(plan: &Plan, console: &Console) -> Result<TrainReport, Error> {
     if matches!(plan.launch, Launch::Processes(_)) {
         client::tidy(plan)?;
     }
-    output::summarise(plan, &report, console);
+    summarise(plan, &report, console);
     Ok(report)
+}
+
+fn summarise(plan: &Plan, report: &TrainReport, console: &Console) {
+    output::summarise(plan, report, console);
+    advice::advice(report).iter().for_each(|advice| console.warn(advice));
 }
 
 /// Since when, and where to be seen.
