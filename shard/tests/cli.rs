@@ -227,7 +227,7 @@ fn without_arguments_the_conventional_places_are_used() {
     let output = shard(folder.path(), &["--batch", "100"]);
     let text = stderr(&output);
     for line in
-        ["1003 rows in 11 batches of 91 to 92", "57 held-out rows in 1 batch of 57", "next: train --manifest ml.json"]
+        ["1003 rows in 11 batches of 91 to 92", "57 held-out rows in 1 batch of 57", "next: train --manifest ml.json --biases --l2 0.05\n"]
     {
         assert!(text.contains(line), "{text}");
     }

@@ -148,7 +148,10 @@ pub fn run(plan: &Plan, console: &Console) -> Result<TrainReport, Error> {
         Task::Logistic(task) => train_logistic(plan, task, tables, watch),
     };
     progress.finish();
-    let report = result?;
+    let report = result.map_err(|error| match (error, &plan.launch) {
+        (Error::Stopped(stopped), Launch::Threads) => Error::Dropped { stopped },
+        (error, _) => error,
+    })?;
     if matches!(plan.launch, Launch::Processes(_)) {
         client::tidy(plan)?;
     }

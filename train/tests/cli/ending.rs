@@ -151,7 +151,10 @@ fn a_signal_ends_it_without_a_report() {
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{stderr}");
         assert!(output.stdout.is_empty());
-        assert!(stderr.contains(&format!("error: {word}\n  fix: run the same command again")), "{stderr}");
+        let told = format!(
+            "error: {word}, and nothing of the run is kept: its workers are threads\n  fix: run the same command again; `--max-time` "
+        );
+        assert!(stderr.contains(&told), "{stderr}");
         assert!(!sandbox.path("out/report.json").exists());
     }
 }
