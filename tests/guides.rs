@@ -179,7 +179,7 @@ fn what_is_shown_may_be_shortened() {
 const FAILURES: [(&str, i32, &str); 22] = [
     ("shard --batch 10", 2, "no dataset was named, and `prepared/*/dataset.json` does not exist"),
     ("prep movielens some.csv --holdout 0.1 --name movies", 0, ""),
-    ("prep movielens some.csv --holdout 0.2 --name movies", 5, "already exists with different content"),
+    ("prep movielens some.csv --holdout 0.2 --name movies", 5, "already exists and differs: its holdout is 0.1 (seed 8), this one's 0.2 (seed 8)"),
     ("prep movielens some.csv --holdout 10 --name other", 2, "--holdout: 10 is not between 0 and 1"),
     ("prep movielens bad.csv --name bad", 3, "rating 9.5 is outside 0.5..=5"),
     ("prep movielens train.txt --name bad", 3, "40 columns, expected 4"),

@@ -36,6 +36,14 @@ pub enum Error {
         /// What exists.
         place: String,
     },
+    /// The output is already there and differs in something that is known.
+    #[error("{place}: already exists and differs: {difference}")]
+    Differs {
+        /// What exists.
+        place: String,
+        /// In what it differs.
+        difference: String,
+    },
     /// An object was written over while it was read.
     #[error("{place}: was changed while it was read")]
     Changed {
@@ -107,7 +115,7 @@ impl Explain for Error {
             Self::Access { problem, .. } => bucket::kind(problem),
             Self::BadPlace { .. } | Self::NotFound { .. } => ErrorKind::Usage,
             Self::Missing { .. } | Self::Corrupt { .. } | Self::Stream { .. } => ErrorKind::Data,
-            Self::Conflict { .. } => ErrorKind::Conflict,
+            Self::Conflict { .. } | Self::Differs { .. } => ErrorKind::Conflict,
             Self::Denied { .. } | Self::Invalid { .. } => ErrorKind::Config,
             Self::Full { .. } | Self::Storage { .. } | Self::Changed { .. } => ErrorKind::Unavailable,
         }
@@ -126,7 +134,7 @@ impl Explain for Error {
             Self::Corrupt { .. } => {
                 "restore the object, or make the data anew with the tool that wrote it and `--replace`".to_owned()
             }
-            Self::Conflict { .. } => "choose another `--out`, or overwrite it with `--replace`".to_owned(),
+            Self::Conflict { .. } | Self::Differs { .. } => "choose another `--out`, or overwrite it with `--replace`".to_owned(),
             Self::Changed { .. } => "run the command again once nobody writes there".to_owned(),
             Self::Denied { .. } => "check the owner and mode of the place, or choose another one".to_owned(),
             Self::Full { .. } => "free some space or choose another place, and run the command again".to_owned(),
@@ -181,6 +189,9 @@ impl Error {
             Self::NotFound { place } => Self::NotFound { place: place.clone() },
             Self::Missing { place, named_by } => Self::Missing { place: place.clone(), named_by: named_by.clone() },
             Self::Conflict { place } => Self::Conflict { place: place.clone() },
+            Self::Differs { place, difference } => {
+                Self::Differs { place: place.clone(), difference: difference.clone() }
+            }
             Self::Denied { place } => Self::Denied { place: place.clone() },
             Self::Full { place } => Self::Full { place: place.clone() },
             Self::Storage { place, action, source } => {
@@ -196,6 +207,14 @@ impl Error {
             Self::Changed { place } => Self::Changed { place: place.clone() },
             Self::Access { place, problem } => Self::Access { place: place.clone(), problem: problem.clone() },
         }
+    }
+
+    /// What lies at `place` differs in the first of `pairs` whose second and third are not the same: what it is, what it is there, and
+    /// what it is here. Nothing when all are the same.
+    #[must_use]
+    pub fn difference(pairs: &[(&str, String, String)]) -> Option<String> {
+        let (what, old, new) = pairs.iter().find(|(_, old, new)| old != new)?;
+        Some(format!("its {what} is {old}, this one's {new}"))
     }
 
     /// The same failure, told as a dangling reference when it is that something was not found.

@@ -22,7 +22,7 @@ pub fn run(plan: &Plan, console: &Console) -> Result<DryRunReport, Error> {
         Ok(Some(_)) => Verdict::Unchanged,
         Ok(None) if plan.out.size(REPORT)?.is_some() => Verdict::Replace,
         Ok(None) => Verdict::New,
-        Err(Error::Stored(manifests::Error::Conflict { .. })) => Verdict::Conflict,
+        Err(Error::Stored(manifests::Error::Differs { .. })) => Verdict::Conflict,
         Err(failure) => return Err(failure),
     };
     let shards = &plan.shards;

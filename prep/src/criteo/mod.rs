@@ -35,7 +35,7 @@ use self::query::Tables;
 use self::spill::CHUNK_ROWS;
 use crate::error::Error;
 use crate::estimate::{self, PerRow};
-use crate::holdout::Rule;
+use crate::holdout::{self, Rule};
 use crate::output::{Output, Sink};
 use crate::pipe::Pipe;
 use crate::plan::{CriteoPlan, Features};
@@ -199,19 +199,23 @@ impl Job<'_> {
 
     fn compare(&self, origin: &Origin, filter: Option<&Filter>) -> Result<Option<PrepReport>, Error> {
         let plan = self.plan;
+        let none = || "none".to_owned();
         self.output.compare(plan.bad_rows.rejected_max(), |d| {
             let (features, fitted_on) = match &d.layout {
-                Layout::Ratings(_) => return false,
-                Layout::Dense(dense) => (Features::Dense, &dense.fitted_on),
-                Layout::Sparse(s) => (Features::Sparse { n_buckets: s.hash.buckets }, &s.fitted_on),
+                Layout::Ratings(_) => ("ratings".to_owned(), &None),
+                Layout::Dense(dense) => (Features::Dense.to_string(), &dense.fitted_on),
+                Layout::Sparse(s) => (Features::Sparse { n_buckets: s.hash.buckets }.to_string(), &s.fitted_on),
             };
-            d.name == plan.name
-                && d.source.digest == origin.digest()
-                && d.source.format == origin.format
-                && d.holdout == plan.holdout
-                && d.filter.as_deref() == filter.map(Filter::text)
-                && features == plan.features
-                && fitted_on.as_ref() == self.fitted_on()
+            let shown = |fitted_on: Option<&Digest>| fitted_on.map_or_else(none, ToString::to_string);
+            manifests::Error::difference(&[
+                ("name", d.name.clone(), plan.name.clone()),
+                ("content", features, plan.features.to_string()),
+                ("format", d.source.format.clone(), origin.format.to_owned()),
+                ("source", d.source.digest.to_string(), origin.digest().to_string()),
+                ("holdout", holdout::shown(d.holdout), holdout::shown(plan.holdout)),
+                ("--where", d.filter.clone().unwrap_or_else(none), filter.map_or_else(none, |f| f.text().to_owned())),
+                ("--like", shown(fitted_on.as_ref()), shown(self.fitted_on())),
+            ])
         })
     }
 

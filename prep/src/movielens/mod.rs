@@ -29,6 +29,7 @@ use self::statistics::Split;
 use self::write::Parts;
 use crate::error::Error;
 use crate::estimate::{self, PerRow, Sampled};
+use crate::holdout;
 use crate::output::{Output, Sink};
 use crate::pipe::Pipe;
 use crate::plan::MovielensPlan;
@@ -97,11 +98,14 @@ impl Job<'_> {
     }
 
     fn compare(&self, digest: &Digest, format: TextFormat<Columns>) -> Result<Option<PrepReport>, Error> {
-        self.output.compare(self.plan.bad_rows.rejected_max(), |d| {
-            d.name == self.plan.name
-                && d.source.digest == *digest
-                && d.source.format == format::name(format.columns.separator)
-                && d.holdout == self.plan.holdout
+        let plan = self.plan;
+        self.output.compare(plan.bad_rows.rejected_max(), |d| {
+            manifests::Error::difference(&[
+                ("name", d.name.clone(), plan.name.clone()),
+                ("format", d.source.format.clone(), format::name(format.columns.separator).to_owned()),
+                ("source", d.source.digest.to_string(), digest.to_string()),
+                ("holdout", holdout::shown(d.holdout), holdout::shown(plan.holdout)),
+            ])
         })
     }
 

@@ -269,9 +269,17 @@ fn the_same_again_is_verified_and_another_is_refused() {
     let piped = sandbox.prep_with_input("criteo -o out", text.as_bytes());
     assert_eq!(piped.report()["unchanged"], true);
     sandbox.prep("criteo in -o other").report();
+    let differences = [
+        ("--hash-buckets 999", "its content is sparse rows with 1000000 buckets, this one's sparse rows with 999 buckets"),
+        ("--features dense", "its content is sparse rows with 1000000 buckets, this one's dense rows"),
+        ("--holdout 0.1", "its holdout is none, this one's 0.1 (seed 8)"),
+        ("--name b", "its name is criteo, this one's b"),
+        ("--like other", "its --like is none, this one's xxh3-128:"),
+        ("--where I1>1", "its --where is none, this one's I1 > 1"),
+    ];
     let others = ["--hash-buckets 999", "--features dense", "--holdout 0.1", "--name b", "--like other"];
-    for flags in others {
-        again(flags).failed(5, "out/dataset.json: already exists with different content");
+    for (flags, difference) in differences {
+        again(flags).failed_as(5, &format!("out/dataset.json: already exists and differs: {difference}"));
         assert_eq!(sandbox.files("out"), before, "{flags}");
     }
     for flags in others {
@@ -283,7 +291,7 @@ fn the_same_again_is_verified_and_another_is_refused() {
     let part = sandbox.files("out").into_keys().find(|name| name.contains("train-")).unwrap();
     std::fs::write(sandbox.path(&format!("out/{part}")), "x").unwrap();
     let ran = again("");
-    ran.failed(5, "out/dataset.json: already exists with different content");
+    ran.failed(5, "out/dataset.json: already exists and differs: a file of it is missing or damaged");
     assert!(ran.stderr.contains("warning: out/gen-"), "{}", ran.stderr);
 }
 
