@@ -126,7 +126,10 @@ impl Explain for Error {
             Self::Access { problem, .. } => bucket::fix(problem),
             Self::BadPlace { .. } => "give a path on this machine, or s3://bucket/folder".to_owned(),
             Self::NotFound { .. } => "check the path".to_owned(),
-            Self::Missing { named_by, .. } => format!("restore it, or make `{named_by}` anew with `--replace`"),
+            Self::Missing { named_by, .. } => format!(
+                "if `{named_by}` was moved, move it back or the data too: what it names is looked for from its own folder; else restore \
+                 it, or make `{named_by}` anew with `--replace`"
+            ),
             Self::Stream { .. } => {
                 "see what the command that writes the rows says, and run both again; or have it write a folder with `--out`"
                     .to_owned()
