@@ -112,6 +112,11 @@ impl<'a> Output<'a> {
         if self.is_pipe { STANDARD_OUTPUT.to_owned() } else { self.place.to_string() }
     }
 
+    /// What was written, for people.
+    pub(crate) fn written(&self) -> String {
+        if self.is_pipe { "all rows to standard output, and no dataset to a folder,".to_owned() } else { self.place.to_string() }
+    }
+
     /// The command that comes next, if this one does not feed it.
     pub(crate) fn next(&self, batch: u64) {
         if !self.is_pipe {

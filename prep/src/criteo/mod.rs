@@ -396,7 +396,7 @@ impl Job<'_> {
         }
         let seconds = self.output.seconds();
         let rate = count((d.rows.read as f64 / seconds) as u64);
-        say(format!("wrote {} in {seconds:.1} s ({rate} rows/s)", self.output.shown()));
+        say(format!("wrote {} in {seconds:.1} s ({rate} rows/s)", self.output.written()));
         self.output.next(BATCH_ROWS);
     }
 }

@@ -230,7 +230,7 @@ impl Job<'_> {
         say(format!("RMSE on the {on} rows: mean only {:.4}, user and movie effects {:.4}", rmse.mean, rmse.effects));
         let seconds = self.output.seconds();
         let rate = count((d.rows.read as f64 / seconds) as u64);
-        say(format!("wrote {} in {seconds:.1} s ({rate} rows/s)", self.output.shown()));
+        say(format!("wrote {} in {seconds:.1} s ({rate} rows/s)", self.output.written()));
         // Small sets need many steps an epoch to get anywhere, large ones few objects.
         let batch = match d.rows.train {
             0..500_000 => 1000,

@@ -86,6 +86,25 @@ fn click_logs_in_a_pipe_are_those_in_a_folder() {
 }
 
 #[test]
+fn words_and_rows_do_not_go_into_one_pipe() {
+    let sandbox = Sandbox::new();
+    sandbox.write("in.txt", text(100));
+    sandbox.write("ratings.csv", generated(1000));
+    for (line, name) in [("criteo in.txt", "criteo"), ("movielens ratings.csv --out -", "movielens")] {
+        let ran = sandbox.shell(&format!("{{ prep {line}; echo \"code $?\"; }} 2>&1 | tail -n 5"));
+        let expected = format!(
+            "error: --out: rows for `shard` would go into the pipe that standard error goes into, and mix with words\n  \
+             fix: for a dataset name its folder: `--out prepared/{name}`; to pipe rows to `shard`, leave out `2>&1`\ncode 2\n"
+        );
+        assert_eq!(ran.stdout, expected, "{line}");
+    }
+    let ran = sandbox.shell("prep criteo in.txt --out prepared/criteo 2>&1 | tail -n 1");
+    assert!(ran.stdout.contains("\"output\":\"prepared/criteo\""), "{}", ran.stdout);
+    let ran = sandbox.shell("prep criteo in.txt | cat > rows");
+    assert!(ran.stderr.contains("\nwrote all rows to standard output, and no dataset to a folder, in "), "{}", ran.stderr);
+}
+
+#[test]
 fn ratings_in_a_pipe_are_those_in_a_folder() {
     let sandbox = Sandbox::new();
     sandbox.write("ratings.csv", generated(30_000));
