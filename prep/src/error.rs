@@ -242,6 +242,8 @@ impl Explain for Error {
             Self::Raw(raw::Error::UnknownFormat { .. }) => {
                 "ratings have the columns userId, movieId, rating, timestamp; name the separator with `--format csv|dat|tab`"
             }
+            Self::Raw(raw::Error::ClicksInstead { .. }) => "prepare click logs with `prep criteo`",
+            Self::Raw(raw::Error::RatingsInstead { .. }) => "prepare ratings with `prep movielens`",
             Self::Raw(raw::Error::BadRow { .. }) => {
                 "correct the row, or set bad rows aside with `--bad-rows quarantine`"
             }

@@ -394,7 +394,17 @@ fn inputs_that_are_no_click_logs_are_refused() {
     let shown: String = swapped.chars().take(60).collect();
     let expected = format!("t.csv:1:1: the header `{shown}...` is not [Id], [Label], I1 to I13, C1 to C26");
     check("t.csv", swapped, "", &expected);
-    check("r.csv", "1,2,3.5,4\n", "", "r.csv:1:1: the first line, `1,2,3.5,4`, has 4 fields, not 40 or 39");
+    check("r.csv", "1,2,3.5,4\n", "", "r.csv:1:1: the first line, `1,2,3.5,4`, has 4 fields, not 40 or 39: this looks like ratings");
+    check("r.csv", "1,2,x,4\n", "", "r.csv:1:1: the first line, `1,2,x,4`, has 4 fields, not 40 or 39");
+    let header = "the header `userId,movieId,rating,timestamp` is not [Id], [Label], I1 to I13, C1 to C26";
+    check("h.csv", "userId,movieId,rating,timestamp\n", "", &format!("h.csv:1:1: {header}: this looks like ratings"));
+    for (ratings, separator) in [("1::2::3::4", "::"), ("1\t2\t3.5\t4", "\t")] {
+        let sandbox = Sandbox::new();
+        sandbox.write("ratings", ratings);
+        let ran = sandbox.prep("criteo ratings -o out");
+        ran.failed_as(3, "ratings:1:1: the first line, `");
+        assert!(ran.stderr.contains(": this looks like ratings\n  fix: prepare ratings with `prep movielens`\n"), "{separator}");
+    }
     let bad = text(3).replace("\n0", "\n7").replace("\n1", "\n7");
     let bad = format!("7{}", &bad[1..]);
     check("t", bad, "--bad-rows quarantine", "t: no rows: all 3 rows were set aside, the first in line 1");

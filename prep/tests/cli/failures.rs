@@ -44,6 +44,17 @@ fn bad_rows_stop_the_work_with_line_and_column() {
 }
 
 #[test]
+fn a_click_log_is_told_to_be_one() {
+    let sandbox = Sandbox::new();
+    sandbox.prep("generate criteo --rows 10 -o train.txt").report();
+    for flags in ["", "--format tab", "--bad-rows quarantine"] {
+        let ran = sandbox.prep(&format!("movielens train.txt -o out {flags}"));
+        ran.failed(3, "train.txt:1:1: 40 columns, expected 4: this looks like a click log");
+        assert!(ran.stderr.ends_with("\n  fix: prepare click logs with `prep criteo`\n"), "{}", ran.stderr);
+    }
+}
+
+#[test]
 fn the_first_bad_row_is_told_wherever_it_is() {
     let good = "1234567,1234567,3.5,1260759179\n".repeat(150_000);
     let text = format!("{HEADER}{good}1,2,9,4\n{good}1,2,8,4\n");
