@@ -84,7 +84,7 @@ impl Fitted {
                     Layout::Sparse(sparse) => format!(" with {} buckets", sparse.hash.buckets),
                     _ => String::new(),
                 };
-                let problem = format!("its statistics are of {}{buckets} rows, not of {features}", layout.kind());
+                let problem = format!("its statistics are of {} rows{buckets}, not of {features}", layout.kind());
                 return Err(Error::Unlike { place: name, problem });
             }
         };

@@ -249,7 +249,7 @@ fn rows_to_predict_are_scaled_like_those_of_the_training() {
     ran.report();
     assert!(ran.stderr.contains("warning: these rows have no labels"), "{}", ran.stderr);
     let other = "criteo test.txt -o x --like train-sparse --features";
-    let place = "train-sparse/dataset.json: its statistics are of sparse with 300 buckets rows, not of";
+    let place = "train-sparse/dataset.json: its statistics are of sparse rows with 300 buckets, not of";
     sandbox.prep(&format!("{other} sparse")).failed(2, &format!("{place} sparse rows with 1000000 buckets"));
     sandbox.prep(&format!("{other} dense")).failed(2, &format!("{place} dense rows"));
     let ran = sandbox.prep("criteo test.txt -o x --like absent");
