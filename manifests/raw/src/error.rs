@@ -118,6 +118,8 @@ pub enum Error {
         column: usize,
         /// Value and rule.
         problem: String,
+        /// What helps besides correcting the row.
+        fix: Option<&'static str>,
     },
     /// The input holds no rows.
     #[error("{place}: no {rows}: {found}")]
@@ -175,7 +177,8 @@ impl Explain for Error {
             }
             Self::UnknownHeader { .. } => "put the columns in this order, or remove a header that means the same",
             Self::LineTooLong { .. } => "check that this is the right file",
-            Self::BadRow { .. } => "correct the row",
+            Self::BadRow { fix: Some(fix), .. } => return Some(format!("correct the row; {fix}")),
+            Self::BadRow { fix: None, .. } => "correct the row",
             Self::NoRows { .. } => "check that the input is complete",
             Self::Stopped(stopped) => return stopped.fix(),
             Self::Stored(error) => return error.fix(),

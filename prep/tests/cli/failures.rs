@@ -44,6 +44,19 @@ fn bad_rows_stop_the_work_with_line_and_column() {
 }
 
 #[test]
+fn ratings_on_another_scale_are_told_what_to_do() {
+    let sandbox = Sandbox::new();
+    sandbox.write("r.csv", format!("{HEADER}1,1,9.5,978300760\n"));
+    let ran = sandbox.prep("movielens r.csv -o out");
+    ran.failed(3, "r.csv:2:5: rating 9.5 is outside 0.5..=5");
+    let fix = "correct the row, or set bad rows aside with `--bad-rows quarantine`; bring ratings on another scale to 0.5 to 5 first";
+    assert!(ran.stderr.ends_with(&format!("\n  fix: {fix}\n")), "{}", ran.stderr);
+    sandbox.write("r.csv", format!("{HEADER}1,1,x,978300760\n"));
+    let ran = sandbox.prep("movielens r.csv -o out");
+    assert!(ran.stderr.ends_with("aside with `--bad-rows quarantine`\n"), "{}", ran.stderr);
+}
+
+#[test]
 fn a_click_log_is_told_to_be_one() {
     let sandbox = Sandbox::new();
     sandbox.prep("generate criteo --rows 10 -o train.txt").report();
