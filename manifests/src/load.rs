@@ -288,7 +288,9 @@ fn parse<T: DeserializeOwned>(name: &str, bytes: &[u8], format: &str, newest: u3
             (dataset::FORMAT, manifest::FORMAT) => format!(
                 "this is what `prep` made: run `shard {name} --batch 1000` (or more rows), and give the manifest that it writes"
             ),
-            (manifest::FORMAT, dataset::FORMAT) => "this is what `shard` made: give the folder that `prep` made".to_owned(),
+            (manifest::FORMAT, dataset::FORMAT) => {
+                "this is what `shard` made: give the folder that `prep` made".to_owned()
+            }
             (report::RUN_FORMAT, _) => "this is the report of a run: give what the run was made from".to_owned(),
             _ => format!("make it anew with `{tool}`"),
         };

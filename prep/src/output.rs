@@ -114,7 +114,11 @@ impl<'a> Output<'a> {
 
     /// What was written, for people.
     pub(crate) fn written(&self) -> String {
-        if self.is_pipe { "all rows to standard output, and no dataset to a folder,".to_owned() } else { self.place.to_string() }
+        if self.is_pipe {
+            "all rows to standard output, and no dataset to a folder,".to_owned()
+        } else {
+            self.place.to_string()
+        }
     }
 
     /// The command that comes next, if this one does not feed it.

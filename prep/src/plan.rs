@@ -284,8 +284,10 @@ fn out(asked: Option<String>, name: &str) -> Result<Out, Error> {
             Err(setting("--out", problem, "pipe the output to `shard`, or leave `--out` out"))
         }
         None | Some("-") if pipe::standard_output_is_one() && pipe::standard_error_is_the_same() => {
-            let problem = "rows for `shard` would go into the pipe that standard error goes into, and mix with words".to_owned();
-            let fix = format!("for a dataset name its folder: `--out {instead}`; to pipe rows to `shard`, leave out `2>&1`");
+            let problem =
+                "rows for `shard` would go into the pipe that standard error goes into, and mix with words".to_owned();
+            let fix =
+                format!("for a dataset name its folder: `--out {instead}`; to pipe rows to `shard`, leave out `2>&1`");
             Err(setting("--out", problem, &fix))
         }
         Some("-") => Ok(Out::Pipe { instead }),

@@ -270,7 +270,10 @@ fn the_same_again_is_verified_and_another_is_refused() {
     assert_eq!(piped.report()["unchanged"], true);
     sandbox.prep("criteo in -o other").report();
     let differences = [
-        ("--hash-buckets 999", "its content is sparse rows with 1000000 buckets, this one's sparse rows with 999 buckets"),
+        (
+            "--hash-buckets 999",
+            "its content is sparse rows with 1000000 buckets, this one's sparse rows with 999 buckets",
+        ),
         ("--features dense", "its content is sparse rows with 1000000 buckets, this one's dense rows"),
         ("--holdout 0.1", "its holdout is none, this one's 0.1 (seed 8)"),
         ("--name b", "its name is criteo, this one's b"),
@@ -394,7 +397,12 @@ fn inputs_that_are_no_click_logs_are_refused() {
     let shown: String = swapped.chars().take(60).collect();
     let expected = format!("t.csv:1:1: the header `{shown}...` is not [Id], [Label], I1 to I13, C1 to C26");
     check("t.csv", swapped, "", &expected);
-    check("r.csv", "1,2,3.5,4\n", "", "r.csv:1:1: the first line, `1,2,3.5,4`, has 4 fields, not 40 or 39: this looks like ratings");
+    check(
+        "r.csv",
+        "1,2,3.5,4\n",
+        "",
+        "r.csv:1:1: the first line, `1,2,3.5,4`, has 4 fields, not 40 or 39: this looks like ratings",
+    );
     check("r.csv", "1,2,x,4\n", "", "r.csv:1:1: the first line, `1,2,x,4`, has 4 fields, not 40 or 39");
     let header = "the header `userId,movieId,rating,timestamp` is not [Id], [Label], I1 to I13, C1 to C26";
     check("h.csv", "userId,movieId,rating,timestamp\n", "", &format!("h.csv:1:1: {header}: this looks like ratings"));
@@ -403,7 +411,10 @@ fn inputs_that_are_no_click_logs_are_refused() {
         sandbox.write("ratings", ratings);
         let ran = sandbox.prep("criteo ratings -o out");
         ran.failed_as(3, "ratings:1:1: the first line, `");
-        assert!(ran.stderr.contains(": this looks like ratings\n  fix: prepare ratings with `prep movielens`\n"), "{separator}");
+        assert!(
+            ran.stderr.contains(": this looks like ratings\n  fix: prepare ratings with `prep movielens`\n"),
+            "{separator}"
+        );
     }
     let bad = text(3).replace("\n0", "\n7").replace("\n1", "\n7");
     let bad = format!("7{}", &bad[1..]);

@@ -234,9 +234,10 @@ fn the_same_again_is_unchanged_and_anything_else_is_a_conflict() {
         ran.failed_as(5, &format!("out/dataset.json: already exists and differs: {difference}"));
         assert!(ran.stderr.contains("--replace"), "{}", ran.stderr);
     }
-    sandbox
-        .prep_with_input("movielens --holdout 0.2 -o out", csv.as_bytes())
-        .failed(5, "out/dataset.json: already exists and differs: its holdout is 0.1 (seed 8), this one's 0.2 (seed 8)");
+    sandbox.prep_with_input("movielens --holdout 0.2 -o out", csv.as_bytes()).failed(
+        5,
+        "out/dataset.json: already exists and differs: its holdout is 0.1 (seed 8), this one's 0.2 (seed 8)",
+    );
     assert_eq!(sandbox.files("out"), before);
     sandbox.prep("movielens other.csv -o out --replace").report();
     assert_eq!(sandbox.descriptor("out").rows.holdout, 0);

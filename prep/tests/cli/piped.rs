@@ -101,7 +101,11 @@ fn words_and_rows_do_not_go_into_one_pipe() {
     let ran = sandbox.shell("prep criteo in.txt --out prepared/criteo 2>&1 | tail -n 1");
     assert!(ran.stdout.contains("\"output\":\"prepared/criteo\""), "{}", ran.stdout);
     let ran = sandbox.shell("prep criteo in.txt | cat > rows");
-    assert!(ran.stderr.contains("\nwrote all rows to standard output, and no dataset to a folder, in "), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("\nwrote all rows to standard output, and no dataset to a folder, in "),
+        "{}",
+        ran.stderr
+    );
 }
 
 #[test]

@@ -73,9 +73,8 @@ impl Recipe {
             problem,
             fix,
         };
-        let text = str::from_utf8(&bytes).map_err(|e| {
-            wrong(e.valid_up_to(), "not UTF-8 text".to_owned(), "save the recipe as UTF-8".to_owned())
-        })?;
+        let text = str::from_utf8(&bytes)
+            .map_err(|e| wrong(e.valid_up_to(), "not UTF-8 text".to_owned(), "save the recipe as UTF-8".to_owned()))?;
         let table = DeTable::parse(text).map_err(|e| {
             let offset = e.span().map_or(0, |span: Range<usize>| span.start);
             let fix = "write lines such as `l2 = 0.05` or `max-time = \"480s\"`".to_owned();

@@ -57,7 +57,9 @@ fn what_is_typed_wins() {
     }
     let ran = sandbox.train("--recipe my.toml --dry-run -o new");
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    for words in ["recipe my.toml: step-batches=8, ", "6 factors and biases", "l2 0.05", "ends after 10 epochs, after 1h, "] {
+    for words in
+        ["recipe my.toml: step-batches=8, ", "6 factors and biases", "l2 0.05", "ends after 10 epochs, after 1h, "]
+    {
         assert!(ran.stderr.contains(words), "{words}: {}", ran.stderr);
     }
     // A flag may still be typed once only.
@@ -72,19 +74,44 @@ fn a_recipe_that_is_wrong_is_told_with_its_place() {
         ("l2 = 0.1\nlearning_rate = 1\n", 4, "my.toml:2:1: `train` has no flag --learning_rate", "learning-rate"),
         ("é = 1", 4, "my.toml:1:1: `train` has no flag --é", "`train --help` lists them"),
         ("[model]\nfactors = 3", 4, "my.toml:1:2: `train` has no flag --model", "`train --help` lists them"),
-        ("manifest = \"x.json\"", 4, "my.toml:1:1: a recipe cannot have `manifest`: it is of one run", "--manifest on the"),
-        ("redis = \"redis://u:secret@h\"", 4, "my.toml:1:1: a recipe cannot have `redis`: it says where", "--redis on the"),
+        (
+            "manifest = \"x.json\"",
+            4,
+            "my.toml:1:1: a recipe cannot have `manifest`: it is of one run",
+            "--manifest on the",
+        ),
+        (
+            "redis = \"redis://u:secret@h\"",
+            4,
+            "my.toml:1:1: a recipe cannot have `redis`: it says where",
+            "--redis on the",
+        ),
         ("quiet = true", 4, "my.toml:1:1: a recipe cannot have `quiet`: it is not about training", "--quiet on the"),
         ("recipe = \"my.toml\"", 4, "my.toml:1:1: a recipe cannot have `recipe`: it is of one run", "--recipe on the"),
-        ("  max-time = 480", 4, "my.toml:1:14: max-time is of the type integer, not a string, in quotes", "train --help"),
-        ("max-time = \"480\"", 4, "my.toml:1:12: invalid value '480' for '--max-time <TIME>': time unit needed", "train --help"),
+        (
+            "  max-time = 480",
+            4,
+            "my.toml:1:14: max-time is of the type integer, not a string, in quotes",
+            "train --help",
+        ),
+        (
+            "max-time = \"480\"",
+            4,
+            "my.toml:1:12: invalid value '480' for '--max-time <TIME>': time unit needed",
+            "train --help",
+        ),
         ("workers = \"24\"", 4, "my.toml:1:11: workers is of the type string, not an integer", "train --help"),
         ("workers = 24.0", 4, "my.toml:1:11: workers is of the type float, not an integer", "train --help"),
         ("workers = 0", 4, "my.toml:1:11: invalid value '0' for '--workers <N>': 0 is not in 1..=4096", "train --help"),
         ("l2 = true", 4, "my.toml:1:6: l2 is of the type boolean, not a number", "train --help"),
         ("biases = 1", 4, "my.toml:1:10: biases is of the type integer, not true or false", "train --help"),
         ("l2 = [0.1]", 4, "my.toml:1:6: l2 is of the type array, not a number", "train --help"),
-        ("reduce = \"median\"", 4, "my.toml:1:10: invalid value 'median' for '--reduce <HOW>' [possible values: mean, sum]", "train --help"),
+        (
+            "reduce = \"median\"",
+            4,
+            "my.toml:1:10: invalid value 'median' for '--reduce <HOW>' [possible values: mean, sum]",
+            "train --help",
+        ),
         ("l2 = 0.1\nl2 = 0.2", 4, "my.toml:2:1: not TOML: ", "write lines such as"),
         ("l2 = 0.1\nfactors : 3", 4, "my.toml:2:", "write lines such as"),
         ("l2 = 0.1\n# \u{fffd}", 4, "my.toml:2:3: not UTF-8 text", "save the recipe as UTF-8"),
