@@ -8,7 +8,7 @@ use manifests::commit::Staging;
 use manifests::digest::digest;
 use manifests::load::{self, Dataset};
 use manifests::place::Place;
-use reporting::Console;
+use reporting::{Console, counted};
 use schemas::dataset::{DESCRIPTOR_KEY, Descriptor, Digest, Object, RowCounts, VERSION};
 use schemas::report::{PrepReport, Verdict};
 
@@ -144,7 +144,7 @@ impl<'a> Output<'a> {
             (count, Sink::Pipe(_)) => {
                 let (folder, key) = Place::parse_file(&format!("{}.{}", self.place, Rejects::KEY))?;
                 folder.put(&key, rejects.csv().to_vec())?;
-                self.console.warn(format!("{count} bad rows are set aside in {}", folder.show(&key)));
+                self.console.warn(format!("{} set aside in {}", counted(count, "bad row"), folder.show(&key)));
                 Ok(None)
             }
         }

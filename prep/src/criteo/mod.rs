@@ -22,7 +22,7 @@ use prep_query::{Filter, Kind};
 use raw::clicks::scale::Scale;
 use raw::reading::clicks;
 use raw::source::Input;
-use reporting::{Console, count};
+use reporting::{Console, count, counted};
 use schemas::clicks::{
     CategoricalColumn, Dense, Hash, HashFunction, Labels, N_CATEGORICAL, N_NUMERIC, NumericColumn, Sparse,
 };
@@ -392,7 +392,7 @@ impl Job<'_> {
         }
         if let Some(rejects) = &d.rejects {
             let place = self.output.place.show(&rejects.key);
-            self.console.warn(format!("{} bad rows are set aside in {place}", d.rows.rejected));
+            self.console.warn(format!("{} set aside in {place}", counted(d.rows.rejected, "bad row")));
         }
         let seconds = self.output.seconds();
         let rate = count((d.rows.read as f64 / seconds) as u64);

@@ -18,7 +18,7 @@ use raw::TextFormat;
 use raw::ratings::format;
 use raw::ratings::parse::Columns;
 use raw::source::Source;
-use reporting::{Console, count};
+use reporting::{Console, count, counted};
 use schemas::dataset::{self, Descriptor, Digest, Layout, Ratings, RowCounts, Source as Origin};
 use schemas::report::{DryRunReport, PrepReport};
 
@@ -215,13 +215,14 @@ impl Job<'_> {
         }
         if let Some(rejects) = &d.rejects {
             self.console.warn(format!(
-                "{} bad rows are set aside in {}",
-                d.rows.rejected,
+                "{} set aside in {}",
+                counted(d.rows.rejected, "bad row"),
                 self.output.place.show(&rejects.key)
             ));
         }
         if r.repeated_pairs > 0 {
-            self.console.warn(format!("{} rows repeat a (user, movie) pair; they are kept", r.repeated_pairs));
+            let rows = counted(r.repeated_pairs, "row");
+            self.console.warn(format!("{rows} with a (user, movie) pair that is there already; they are kept"));
         }
         let (on, rmse) = match r.baselines.holdout {
             Some(rmse) => ("held-out", rmse),

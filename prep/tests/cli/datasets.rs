@@ -165,7 +165,7 @@ fn statistics_equal_those_of_an_independent_program() {
         ran.report();
         let descriptor = sandbox.descriptor("out");
         equals_the_oracle(&descriptor, &expected);
-        assert!(ran.stderr.contains("144 rows repeat a (user, movie) pair"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("144 rows with a (user, movie) pair that is there already"), "{}", ran.stderr);
         for (name, object) in [("user", &ratings(&descriptor).users), ("item", &ratings(&descriptor).items)] {
             let bytes = std::fs::read(sandbox.path("out").join(&object.key)).unwrap();
             let ids = serde_json::to_value(id_map::decode(name, bytes.into()).unwrap()).unwrap();

@@ -163,7 +163,7 @@ fn quarantine_sets_bad_rows_aside() {
     let ran = sandbox.prep("movielens ratings.csv --bad-rows quarantine -o out");
     let report = ran.report();
     assert_eq!(report["rows"], serde_json::json!({"read": 6, "train": 3, "holdout": 0, "rejected": 3}));
-    assert!(ran.stderr.contains("3 bad rows are set aside in out/gen-"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("3 bad rows set aside in out/gen-"), "{}", ran.stderr);
     let expected = "line,column,reason,row\n\
         2,5,\"rating 9 is outside 0.5..=5\",\"1,2,9,4\"\n\
         4,1,\"the line is empty\",\"\"\n\

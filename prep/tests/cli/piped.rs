@@ -190,7 +190,7 @@ fn rows_that_are_set_aside_do_not_go_through_the_pipe() {
     let (ran, bytes) = sandbox.piped("criteo in.txt --bad-rows quarantine");
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     let place = "prepared/criteo.rejects.csv";
-    assert!(ran.stderr.contains(&format!("1 bad rows are set aside in {place}")), "{}", ran.stderr);
+    assert!(ran.stderr.contains(&format!("warning: 1 bad row set aside in {place}")), "{}", ran.stderr);
     assert!(std::fs::read_to_string(sandbox.path(place)).unwrap().contains("101,"));
     let reader = StreamReader::open(&bytes[..]).unwrap();
     assert_eq!((reader.descriptor().rows.rejected, &reader.descriptor().rejects), (1, &None));
