@@ -4,6 +4,9 @@ use schemas::exit::{ErrorKind, Explain};
 
 use crate::bucket;
 
+/// The action, in messages, of whoever puts an object.
+pub(crate) const WRITE: &str = "write it";
+
 /// A failure to read or write stored data, with the place it happened at.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -170,6 +173,10 @@ impl Error {
                         return Self::Denied { place };
                     }
                     std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => return Self::Full { place },
+                    std::io::ErrorKind::NotFound if action == WRITE => {
+                        let problem = "no folder can be made there".to_owned();
+                        return Self::BadPlace { text: place, problem };
+                    }
                     std::io::ErrorKind::NotFound => return Self::NotFound { place },
                     std::io::ErrorKind::NotADirectory => {
                         return Self::BadPlace {

@@ -186,6 +186,7 @@ fn what_would_keep_the_model_from_being_saved_is_told_before_training() {
     for (out, code, message) in [
         ("file", 2, "`file/report.json` is not a place: a file is where a folder should be"),
         ("/sys/run", 4, "permission denied"),
+        ("/proc/run", 2, "`/proc/run/probe.tmp` is not a place: no folder can be made there"),
     ] {
         let ran = sandbox.train(&format!("-o {out}"));
         ran.failed(code, &[message, "\n  fix: "]);
