@@ -80,13 +80,16 @@ pub enum Command {
     /// Raw rows are prepared exactly as the model's own were: hash, statistics, id maps and mean lie beside the model. Of click
     /// logs the columns are row, label (if there is one) and probability; of ratings user_id, item_id, rating (if there is one),
     /// prediction in stars, and known: whether the model knows `both`, the `user`, the `item` or `neither`. A side that the model
-    /// does not know adds nothing, so a pair of unknowns gets the mean of the ratings. Of datasets there is a column split.
+    /// does not know adds nothing, so a pair of unknowns gets the mean of the ratings. Predicted stars are not cut off at the ends of
+    /// the scale: some are above 5 or below 0.5. Of datasets there is a column split.
     #[command(after_long_help = after_help(&PREDICT_EXAMPLES))]
     Predict(Predict),
     /// Measure a trained model on the mini-batches of a manifest.
     #[command(after_long_help = after_help(&EVALUATE_EXAMPLES))]
     Evaluate(Evaluate),
     /// List the movies that a user would like most, by a model of ratings.
+    ///
+    /// Predicted stars are not cut off at the ends of the scale, so that the best movies do not all have 5.
     #[command(after_long_help = after_help(&RECOMMEND_EXAMPLES))]
     Recommend(Recommend),
     /// Change the number of workers of a run that goes on.
