@@ -179,14 +179,18 @@ fn what_is_shown_may_be_shortened() {
 const FAILURES: [(&str, i32, &str); 22] = [
     ("shard --batch 10", 2, "no dataset was named, and `prepared/*/dataset.json` does not exist"),
     ("prep movielens some.csv --holdout 0.1 --name movies", 0, ""),
-    ("prep movielens some.csv --holdout 0.2 --name movies", 5, "already exists with different content"),
+    (
+        "prep movielens some.csv --holdout 0.2 --name movies",
+        5,
+        "already exists and differs: its holdout is 0.1 (seed 8), this one's 0.2 (seed 8)",
+    ),
     ("prep movielens some.csv --holdout 10 --name other", 2, "--holdout: 10 is not between 0 and 1"),
     ("prep movielens bad.csv --name bad", 3, "rating 9.5 is outside 0.5..=5"),
     ("prep movielens train.txt --name bad", 3, "40 columns, expected 4"),
     ("prep movielens head.csv --name bad", 3, "is not userId, movieId, rating, timestamp"),
     ("prep criteo short.txt --name bad", 3, "fields, not 40 or 39"),
     ("prep criteo train.txt --where I99>1 --name bad", 2, "there is no column `I99`"),
-    ("shard prepared/movies", 2, "the following required arguments were not provided"),
+    ("shard prepared/movies", 2, "--batch: the rows of a mini-batch were not given"),
     (
         "shard prepared/movies --batch 1000 --memory 1MiB",
         4,

@@ -4,6 +4,9 @@ use schemas::exit::{ErrorKind, Explain};
 
 use crate::bucket;
 
+/// The action, in messages, of whoever puts an object.
+pub(crate) const WRITE: &str = "write it";
+
 /// A failure to read or write stored data, with the place it happened at.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -35,6 +38,14 @@ pub enum Error {
     Conflict {
         /// What exists.
         place: String,
+    },
+    /// The output is already there and differs in something that is known.
+    #[error("{place}: already exists and differs: {difference}")]
+    Differs {
+        /// What exists.
+        place: String,
+        /// In what it differs.
+        difference: String,
     },
     /// An object was written over while it was read.
     #[error("{place}: was changed while it was read")]
@@ -107,7 +118,7 @@ impl Explain for Error {
             Self::Access { problem, .. } => bucket::kind(problem),
             Self::BadPlace { .. } | Self::NotFound { .. } => ErrorKind::Usage,
             Self::Missing { .. } | Self::Corrupt { .. } | Self::Stream { .. } => ErrorKind::Data,
-            Self::Conflict { .. } => ErrorKind::Conflict,
+            Self::Conflict { .. } | Self::Differs { .. } => ErrorKind::Conflict,
             Self::Denied { .. } | Self::Invalid { .. } => ErrorKind::Config,
             Self::Full { .. } | Self::Storage { .. } | Self::Changed { .. } => ErrorKind::Unavailable,
         }
@@ -118,7 +129,10 @@ impl Explain for Error {
             Self::Access { problem, .. } => bucket::fix(problem),
             Self::BadPlace { .. } => "give a path on this machine, or s3://bucket/folder".to_owned(),
             Self::NotFound { .. } => "check the path".to_owned(),
-            Self::Missing { named_by, .. } => format!("restore it, or make `{named_by}` anew with `--replace`"),
+            Self::Missing { named_by, .. } => format!(
+                "if `{named_by}` was moved, move it back or the data too: what it names is looked for from its own folder; else restore \
+                 it, or make `{named_by}` anew with `--replace`"
+            ),
             Self::Stream { .. } => {
                 "see what the command that writes the rows says, and run both again; or have it write a folder with `--out`"
                     .to_owned()
@@ -126,7 +140,7 @@ impl Explain for Error {
             Self::Corrupt { .. } => {
                 "restore the object, or make the data anew with the tool that wrote it and `--replace`".to_owned()
             }
-            Self::Conflict { .. } => "choose another `--out`, or overwrite it with `--replace`".to_owned(),
+            Self::Conflict { .. } | Self::Differs { .. } => "choose another `--out`, or overwrite it with `--replace`".to_owned(),
             Self::Changed { .. } => "run the command again once nobody writes there".to_owned(),
             Self::Denied { .. } => "check the owner and mode of the place, or choose another one".to_owned(),
             Self::Full { .. } => "free some space or choose another place, and run the command again".to_owned(),
@@ -159,6 +173,10 @@ impl Error {
                         return Self::Denied { place };
                     }
                     std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => return Self::Full { place },
+                    std::io::ErrorKind::NotFound if action == WRITE => {
+                        let problem = "no folder can be made there".to_owned();
+                        return Self::BadPlace { text: place, problem };
+                    }
                     std::io::ErrorKind::NotFound => return Self::NotFound { place },
                     std::io::ErrorKind::NotADirectory => {
                         return Self::BadPlace {
@@ -181,6 +199,9 @@ impl Error {
             Self::NotFound { place } => Self::NotFound { place: place.clone() },
             Self::Missing { place, named_by } => Self::Missing { place: place.clone(), named_by: named_by.clone() },
             Self::Conflict { place } => Self::Conflict { place: place.clone() },
+            Self::Differs { place, difference } => {
+                Self::Differs { place: place.clone(), difference: difference.clone() }
+            }
             Self::Denied { place } => Self::Denied { place: place.clone() },
             Self::Full { place } => Self::Full { place: place.clone() },
             Self::Storage { place, action, source } => {
@@ -196,6 +217,14 @@ impl Error {
             Self::Changed { place } => Self::Changed { place: place.clone() },
             Self::Access { place, problem } => Self::Access { place: place.clone(), problem: problem.clone() },
         }
+    }
+
+    /// What lies at `place` differs in the first of `pairs` whose second and third are not the same: what it is, what it is there, and
+    /// what it is here. Nothing when all are the same.
+    #[must_use]
+    pub fn difference(pairs: &[(&str, String, String)]) -> Option<String> {
+        let (what, old, new) = pairs.iter().find(|(_, old, new)| old != new)?;
+        Some(format!("its {what} is {old}, this one's {new}"))
     }
 
     /// The same failure, told as a dangling reference when it is that something was not found.

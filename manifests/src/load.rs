@@ -283,7 +283,18 @@ fn parse<T: DeserializeOwned>(name: &str, bytes: &[u8], format: &str, newest: u3
     let head: Head =
         serde_json::from_slice(bytes).map_err(|e| invalid(name, format!("not a {format} file: {e}"), tool))?;
     if head.format != format {
-        return Err(invalid(name, format!("its format is `{}`, not `{format}`", head.format), tool));
+        let problem = format!("its format is `{}`, not `{format}`", head.format);
+        let fix = match (&*head.format, format) {
+            (dataset::FORMAT, manifest::FORMAT) => format!(
+                "this is what `prep` made: run `shard {name} --batch 1000` (or more rows), and give the manifest that it writes"
+            ),
+            (manifest::FORMAT, dataset::FORMAT) => {
+                "this is what `shard` made: give the folder that `prep` made".to_owned()
+            }
+            (report::RUN_FORMAT, _) => "this is the report of a run: give what the run was made from".to_owned(),
+            _ => format!("make it anew with `{tool}`"),
+        };
+        return Err(Error::Invalid { place: name.to_owned(), problem, fix });
     }
     if head.version == 0 || head.version > newest {
         return Err(Error::Invalid {

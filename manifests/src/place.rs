@@ -19,6 +19,7 @@ use object_store::{
 use s3::S3Store;
 use schemas::dataset::Digest;
 
+use crate::error::WRITE;
 use crate::{Error, bucket};
 
 /// Under this name a store that keeps attributes of objects keeps the digest of an object's bytes.
@@ -253,7 +254,7 @@ impl Place {
     }
 
     fn put_mode(&self, key: &str, bytes: Bytes, mode: PutMode) -> Result<(), Error> {
-        self.put_with(key, bytes, PutOptions::from(mode)).map_err(|e| Error::from_store(self.show(key), "write it", e))
+        self.put_with(key, bytes, PutOptions::from(mode)).map_err(|e| Error::from_store(self.show(key), WRITE, e))
     }
 
     fn put_with(&self, key: &str, bytes: Bytes, options: PutOptions) -> object_store::Result<()> {
@@ -289,7 +290,7 @@ impl Place {
         match self.put_with(key, bytes.clone(), options) {
             // A store that keeps no attributes is read when the digest is wanted.
             Err(object_store::Error::NotImplemented { .. }) => self.put(key, bytes),
-            outcome => outcome.map_err(|e| Error::from_store(self.show(key), "write it", e)),
+            outcome => outcome.map_err(|e| Error::from_store(self.show(key), WRITE, e)),
         }
     }
 

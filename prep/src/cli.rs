@@ -117,7 +117,7 @@ pub struct Movielens {
     /// schedulers such as Airflow), name the place.
     #[arg(short, long, value_name = "PLACE", help_heading = "Writing")]
     pub out: Option<String>,
-    /// Name of the dataset [default: from the input, for example ml20m for ml-20m.zip, else movielens].
+    /// Name of the dataset [default: from the input: ml20m for ml-20m.zip, shop for shop.csv; movielens for ratings.csv and pipes].
     #[arg(long, help_heading = "Writing")]
     pub name: Option<String>,
     /// Overwrite a dataset with other content.

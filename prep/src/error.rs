@@ -242,8 +242,11 @@ impl Explain for Error {
             Self::Raw(raw::Error::UnknownFormat { .. }) => {
                 "ratings have the columns userId, movieId, rating, timestamp; name the separator with `--format csv|dat|tab`"
             }
-            Self::Raw(raw::Error::BadRow { .. }) => {
-                "correct the row, or set bad rows aside with `--bad-rows quarantine`"
+            Self::Raw(raw::Error::ClicksInstead { .. }) => "prepare click logs with `prep criteo`",
+            Self::Raw(raw::Error::RatingsInstead { .. }) => "prepare ratings with `prep movielens`",
+            Self::Raw(raw::Error::BadRow { fix, .. }) => {
+                let besides = fix.map_or(String::new(), |fix| format!("; {fix}"));
+                return Some(format!("correct the row, or set bad rows aside with `--bad-rows quarantine`{besides}"));
             }
             Self::Raw(error) => return error.fix(),
             Self::DifferentColumns { .. } => "prepare the files with labels and those without as two datasets",

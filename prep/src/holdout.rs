@@ -3,6 +3,11 @@
 use random::Stream;
 use schemas::dataset::Holdout;
 
+/// `holdout` in words.
+pub(crate) fn shown(holdout: Option<Holdout>) -> String {
+    holdout.map_or("none".to_owned(), |holdout| format!("{} (seed {})", holdout.fraction, holdout.seed))
+}
+
 /// The rule of a [`Holdout`], or that no row is held out.
 #[derive(Clone, Debug)]
 pub(crate) struct Rule(Option<(Stream, u64)>);

@@ -8,7 +8,7 @@ use manifests::commit::Staging;
 use manifests::digest::digest;
 use manifests::load::{self, Dataset};
 use manifests::place::Place;
-use reporting::Console;
+use reporting::{Console, counted};
 use schemas::dataset::{DESCRIPTOR_KEY, Descriptor, Digest, Object, RowCounts, VERSION};
 use schemas::report::{PrepReport, Verdict};
 
@@ -44,7 +44,8 @@ impl Sink {
 enum Existing {
     Nothing,
     Dataset(Box<Dataset>),
-    Unreadable,
+    /// What is wrong with it.
+    Unreadable(String),
 }
 
 /// The place of the dataset that is made.
@@ -72,7 +73,7 @@ impl<'a> Output<'a> {
         let existing = match load::dataset(&place) {
             Ok(dataset) => Existing::Dataset(Box::new(dataset)),
             Err(manifests::Error::NotFound { .. }) => Existing::Nothing,
-            Err(manifests::Error::Invalid { .. }) => Existing::Unreadable,
+            Err(manifests::Error::Invalid { problem, .. }) => Existing::Unreadable(problem),
             Err(error) => return Err(error.into()),
         };
         Ok(Self { place, is_pipe: false, console, replace, existing, start })
@@ -101,7 +102,7 @@ impl<'a> Output<'a> {
             None => Ok(Verdict::Unknown),
             Some(Ok(Some(_))) => Ok(Verdict::Unchanged),
             Some(Ok(None)) => Ok(if self.replace { Verdict::Replace } else { Verdict::Conflict }),
-            Some(Err(Error::Stored(manifests::Error::Conflict { .. }))) => Ok(Verdict::Conflict),
+            Some(Err(Error::Stored(manifests::Error::Differs { .. }))) => Ok(Verdict::Conflict),
             Some(Err(error)) => Err(error),
         }
     }
@@ -109,6 +110,15 @@ impl<'a> Output<'a> {
     /// What the output is called.
     pub(crate) fn shown(&self) -> String {
         if self.is_pipe { STANDARD_OUTPUT.to_owned() } else { self.place.to_string() }
+    }
+
+    /// What was written, for people.
+    pub(crate) fn written(&self) -> String {
+        if self.is_pipe {
+            "all rows to standard output, and no dataset to a folder,".to_owned()
+        } else {
+            self.place.to_string()
+        }
     }
 
     /// The command that comes next, if this one does not feed it.
@@ -134,7 +144,7 @@ impl<'a> Output<'a> {
             (count, Sink::Pipe(_)) => {
                 let (folder, key) = Place::parse_file(&format!("{}.{}", self.place, Rejects::KEY))?;
                 folder.put(&key, rejects.csv().to_vec())?;
-                self.console.warn(format!("{count} bad rows are set aside in {}", folder.show(&key)));
+                self.console.warn(format!("{} set aside in {}", counted(count, "bad row"), folder.show(&key)));
                 Ok(None)
             }
         }
@@ -145,29 +155,35 @@ impl<'a> Output<'a> {
         !matches!(self.existing, Existing::Nothing)
     }
 
-    /// The report when the dataset that exists is the one that would be made, `None` when there is something to make. `same`
-    /// says of a descriptor whether it is the one, but for the bad rows, of which `rejected_max` are let pass.
+    /// The report when the dataset that exists is the one that would be made, `None` when there is something to make. `difference`
+    /// says in what a descriptor is not the one, bad rows left aside, of which `rejected_max` are let pass.
     pub(crate) fn compare(
         &self,
         rejected_max: u64,
-        same: impl Fn(&Descriptor) -> bool,
+        difference: impl Fn(&Descriptor) -> Option<String>,
     ) -> Result<Option<PrepReport>, Error> {
-        if let Existing::Dataset(dataset) = &self.existing {
-            let d = &dataset.descriptor;
-            let same = d.version == VERSION && same(d);
-            if same && d.rows.rejected > rejected_max {
-                // It was made with more patience for bad rows. Reading goes on to the row that is one too many.
-                return Ok(None);
+        let difference = match &self.existing {
+            Existing::Nothing => return Ok(None),
+            Existing::Unreadable(problem) => problem.clone(),
+            Existing::Dataset(dataset) => {
+                let d = &dataset.descriptor;
+                let version = [("version", d.version.to_string(), VERSION.to_string())];
+                match manifests::Error::difference(&version).or_else(|| difference(d)) {
+                    Some(difference) => difference,
+                    // It was made with more patience for bad rows. Reading goes on to the row that is one too many.
+                    None if d.rows.rejected > rejected_max => return Ok(None),
+                    None if self.verifies(dataset) => {
+                        self.console.note(format!("unchanged: {} holds this dataset already", self.place));
+                        return Ok(Some(self.report(d.layout.kind(), d.rows, 0, true)));
+                    }
+                    None => "a file of it is missing or damaged".to_owned(),
+                }
             }
-            if same && self.verifies(dataset) {
-                self.console.note(format!("unchanged: {} holds this dataset already", self.place));
-                return Ok(Some(self.report(d.layout.kind(), d.rows, 0, true)));
-            }
-        }
+        };
         if self.replace {
             return Ok(None);
         }
-        Err(manifests::Error::Conflict { place: self.place.show(DESCRIPTOR_KEY) }.into())
+        Err(manifests::Error::Differs { place: self.place.show(DESCRIPTOR_KEY), difference }.into())
     }
 
     fn verifies(&self, dataset: &Dataset) -> bool {

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
@@ -26,6 +26,13 @@ const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 pub(crate) fn standard_output_is_one() -> bool {
     let file = io::stdout().as_fd().try_clone_to_owned().map(File::from);
     file.and_then(|f| f.metadata()).is_ok_and(|m| m.file_type().is_fifo())
+}
+
+/// Whether what is said to people goes into the same pipe, where it would mix with rows.
+pub(crate) fn standard_error_is_the_same() -> bool {
+    let of = |fd: io::Result<std::os::fd::OwnedFd>| fd.map(File::from).and_then(|file| file.metadata());
+    let both = (of(io::stdout().as_fd().try_clone_to_owned()), of(io::stderr().as_fd().try_clone_to_owned()));
+    matches!(both, (Ok(out), Ok(error)) if (out.dev(), out.ino()) == (error.dev(), error.ino()))
 }
 
 /// What the pipe's thread is to do.

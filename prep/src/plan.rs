@@ -283,6 +283,13 @@ fn out(asked: Option<String>, name: &str) -> Result<Out, Error> {
             let problem = "standard output is a terminal".to_owned();
             Err(setting("--out", problem, "pipe the output to `shard`, or leave `--out` out"))
         }
+        None | Some("-") if pipe::standard_output_is_one() && pipe::standard_error_is_the_same() => {
+            let problem =
+                "rows for `shard` would go into the pipe that standard error goes into, and mix with words".to_owned();
+            let fix =
+                format!("for a dataset name its folder: `--out {instead}`; to pipe rows to `shard`, leave out `2>&1`");
+            Err(setting("--out", problem, &fix))
+        }
         Some("-") => Ok(Out::Pipe { instead }),
         None if pipe::standard_output_is_one() => Ok(Out::Pipe { instead }),
         None => Ok(Out::Place(instead)),
@@ -397,19 +404,30 @@ fn checked_name(name: String) -> Result<String, Error> {
     Ok(name)
 }
 
-/// The name of a GroupLens set when the file, the archive or the folder is called like one.
+/// The name of a GroupLens set when the file, the archive or the folder is called like one; else the file's own, unless that says
+/// only that it holds ratings.
 fn default_name(input: &Input) -> String {
-    let named_as_a_set = match input {
+    let name = match input {
         Input::Standard => None,
         Input::Path(_) | Input::Object { .. } => {
             let path = PathBuf::from(input.shown());
             let path = if matches!(input, Input::Path(_)) { std::path::absolute(&path).unwrap_or(path) } else { path };
             let own = path.file_stem().and_then(|name| set_name(&name.to_string_lossy()));
             let folder = path.parent().and_then(Path::file_name);
-            own.or_else(|| folder.and_then(|name| set_name(&name.to_string_lossy())))
+            own.or_else(|| folder.and_then(|name| set_name(&name.to_string_lossy()))).or_else(|| own_name(&path))
         }
     };
-    named_as_a_set.unwrap_or_else(|| "movielens".to_owned())
+    name.unwrap_or_else(|| "movielens".to_owned())
+}
+
+/// `shop` for `shop.csv.gz`; nothing for `ratings.csv`, `u.data` and what is no plain name.
+fn own_name(path: &Path) -> Option<String> {
+    const ENDINGS: [&str; 9] = [".gz", ".zst", ".zip", ".csv", ".dat", ".data", ".tab", ".tsv", ".txt"];
+    let mut name = path.file_name()?.to_str()?.to_ascii_lowercase();
+    while let Some(ending) = ENDINGS.iter().find(|ending| name.ends_with(**ending)) {
+        name.truncate(name.len() - ending.len());
+    }
+    checked_name(name).ok().filter(|name| !matches!(name.as_str(), "ratings" | "u"))
 }
 
 /// `ml20m` for `ml-20m`, `ml10m` for `ml-10M100K`, `ml-latest-small` as it is.
@@ -440,6 +458,13 @@ mod tests {
             ("/data/ml-latest.zip", "ml-latest"),
             ("/data/ml-m/ratings.csv", "movielens"),
             ("/data/ratings.csv", "movielens"),
+            ("/data/ratings.dat.gz", "movielens"),
+            ("/data/u.data", "movielens"),
+            ("/data/Shop.csv.gz", "shop"),
+            ("/data/ml-20m/shop.csv", "ml20m"),
+            ("/data/shop-2.1.txt", "shop-2.1"),
+            ("/data/the shop.csv", "movielens"),
+            ("/data/.csv", "movielens"),
         ] {
             assert_eq!(default_name(&Input::Path(path.into())), expected, "{path}");
         }

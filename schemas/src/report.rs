@@ -139,7 +139,8 @@ pub struct TrainReport {
     pub steps: u64,
     /// Whole epochs that were finished.
     pub epochs: u64,
-    /// Epoch (from 0) whose model was kept: the best on held-out rows, else the last.
+    /// Epoch whose model was kept: the best on held-out rows, else the last. From 0, as in `history.csv`; on the screen epochs count
+    /// from 1.
     pub model_epoch: Option<u64>,
     /// `model.safetensors` of the run.
     pub model_digest: Digest,

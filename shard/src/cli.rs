@@ -34,13 +34,14 @@ Examples:
 #[derive(Parser, Clone, Debug)]
 #[command(name = "shard", version, max_term_width = 110)]
 #[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES_HELP}"))]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(override_usage = "shard [OPTIONS] --batch <ROWS> [PREPARED]\n       shard <COMMAND>")]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Cli {
     /// Folder of a prepared dataset, or its dataset.json [default: the only dataset under prepared/].
     pub prepared: Option<String>,
 
     /// Rows of a mini-batch, at most; sizes differ by at most one.
-    #[arg(short, long, value_name = "ROWS", required = true)]
+    #[arg(short, long, value_name = "ROWS")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=i64::from(BATCH_MAX)))]
     pub batch: Option<u32>,
 

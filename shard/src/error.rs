@@ -8,6 +8,12 @@ use schemas::exit::{ErrorKind, Explain};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// How many rows a mini-batch has was not said.
+    #[error("--batch: the rows of a mini-batch were not given")]
+    NoBatchSize {
+        /// What was given as the dataset.
+        prepared: Option<String>,
+    },
     /// No dataset was named and the conventional place has none.
     #[error("no dataset was named, and `{looked_for}` does not exist")]
     NoDataset {
@@ -106,7 +112,7 @@ pub(crate) fn no_thread(source: std::io::Error) -> Error {
 impl Explain for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoDataset { .. } | Self::SeveralDatasets { .. } => ErrorKind::Usage,
+            Self::NoBatchSize { .. } | Self::NoDataset { .. } | Self::SeveralDatasets { .. } => ErrorKind::Usage,
             Self::NoRows { .. } => ErrorKind::Data,
             Self::TooLittleMemory { .. } => ErrorKind::Config,
             Self::Differs { .. } | Self::Occupied { .. } => ErrorKind::Conflict,
@@ -125,6 +131,12 @@ impl Explain for Error {
 
     fn fix(&self) -> Option<String> {
         match self {
+            Self::NoBatchSize { prepared } => {
+                let prepared = prepared.as_ref().map_or(String::new(), |prepared| format!(" {prepared}"));
+                Some(format!(
+                    "give a number: `shard{prepared} --batch 1000` for up to half a million rows, 4000 to 12000 for more"
+                ))
+            }
             Self::NoDataset { .. } => Some(
                 "make one with `prep criteo` or `prep movielens`, or name its folder: `shard FOLDER --batch N`"
                     .to_owned(),

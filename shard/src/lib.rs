@@ -39,7 +39,7 @@ use manifests::digest::digest;
 use manifests::load::{self, Shards};
 use manifests::packed::Packer;
 use manifests::{batches::Batches, index};
-use reporting::{Console, count};
+use reporting::{Console, count, counted};
 use schemas::dataset::{Digest, Layout, Object};
 use schemas::exit::{ErrorKind, Explain};
 use schemas::manifest::{self, Manifest};
@@ -233,14 +233,20 @@ fn summarise(made: &Shards, report: &ShardReport, console: &Console) {
             1 => ", in 1 object".to_owned(),
             objects => format!(", in {objects} objects"),
         };
+        let what = if rows == 1 { what.trim_end_matches('s') } else { what };
         console.note(format!("{rows} {what} in {} {plural} of {sizes}{objects}", batches.len()));
     }
     if report.objects_kept > 0 {
-        console.note(format!("{} objects were there from a run that did not end", report.objects_kept));
+        console.note(format!("{} of a run that did not end kept", counted(report.objects_kept, "object")));
     }
     let rate = (report.rows + report.holdout_rows) as f64 / report.seconds.max(1e-9);
     let megabytes = report.bytes_written as f64 / 1e6;
     let (place, seconds) = (&report.output, report.seconds);
     console.note(format!("{megabytes:.1} MB in {place}, {seconds:.2} s, {} rows/s", count(rate as u64)));
-    console.note(format!("next: train --manifest {}", report.manifest));
+    let settings = match &made.manifest.layout {
+        // Without them a factorisation often loses to the effects of users and movies alone.
+        Layout::Ratings(_) => " --biases --l2 0.05",
+        Layout::Dense(_) | Layout::Sparse(_) => "",
+    };
+    console.note(format!("next: train --manifest {}{settings}", report.manifest));
 }

@@ -70,11 +70,11 @@ impl Plan {
     /// Resolves what was typed.
     ///
     /// # Errors
-    /// When there is no dataset to be found, it has no rows or too many, or a place cannot be used.
-    ///
-    /// # Panics
-    /// When there is no batch size: the command line requires one.
+    /// When there is no batch size or no dataset to be found, it has no rows or too many, or a place cannot be used.
     pub fn resolve(cli: &Cli) -> Result<Self, Error> {
+        let Some(batch_rows) = cli.batch else {
+            return Err(Error::NoBatchSize { prepared: cli.prepared.clone() });
+        };
         let (descriptor, dataset_digest, input, named_by) = match &cli.prepared {
             None if standard_input_is_given() => piped()?,
             Some(text) if text == "-" => piped()?,
@@ -101,7 +101,7 @@ impl Plan {
             manifest,
             shuffle: Shuffle {
                 seed: cli.seed,
-                batch_rows: u64::from(cli.batch.expect("clap requires --batch")),
+                batch_rows: u64::from(batch_rows),
                 sorted_by: match descriptor.layout {
                     Layout::Ratings(_) => vec!["user".to_owned(), "item".to_owned()],
                     Layout::Dense(_) | Layout::Sparse(_) => Vec::new(),

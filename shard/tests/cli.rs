@@ -226,9 +226,11 @@ fn without_arguments_the_conventional_places_are_used() {
     let folder = folder_with(SMALL);
     let output = shard(folder.path(), &["--batch", "100"]);
     let text = stderr(&output);
-    for line in
-        ["1003 rows in 11 batches of 91 to 92", "57 held-out rows in 1 batch of 57", "next: train --manifest ml.json"]
-    {
+    for line in [
+        "1003 rows in 11 batches of 91 to 92",
+        "57 held-out rows in 1 batch of 57",
+        "next: train --manifest ml.json --biases --l2 0.05\n",
+    ] {
         assert!(text.contains(line), "{text}");
     }
     let report: ShardReport = serde_json::from_slice(&output.stdout).unwrap();
@@ -356,7 +358,10 @@ fn the_same_again_is_verified_and_something_else_is_refused() {
 fn wrong_usage_is_told() {
     let folder = folder_with(SMALL);
     for (arguments, message) in [
-        (&["prepared/ml"][..], "--batch <ROWS>"),
+        (
+            &["prepared/ml"][..],
+            "--batch: the rows of a mini-batch were not given\n  fix: give a number: `shard prepared/ml --batch 1000` ",
+        ),
         (&["--batch", "0"], "0 is not in 1..=16777216"),
         (&["--batch", "16777217"], "16777217 is not in 1..=16777216"),
         (&["--batch", "12k"], "invalid digit"),

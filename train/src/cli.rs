@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use reporting::{Flags, Shell};
 use schemas::exit::EXIT_CODES_HELP;
 use schemas::report::{LrDecay, Reduce};
@@ -84,13 +84,16 @@ pub enum Command {
     /// Raw rows are prepared exactly as the model's own were: hash, statistics, id maps and mean lie beside the model. Of click
     /// logs the columns are row, label (if there is one) and probability; of ratings user_id, item_id, rating (if there is one),
     /// prediction in stars, and known: whether the model knows `both`, the `user`, the `item` or `neither`. A side that the model
-    /// does not know adds nothing, so a pair of unknowns gets the mean of the ratings. Of datasets there is a column split.
+    /// does not know adds nothing, so a pair of unknowns gets the mean of the ratings. Predicted stars are not cut off at the ends of
+    /// the scale: some are above 5 or below 0.5. Of datasets there is a column split.
     #[command(after_long_help = after_help(&PREDICT_EXAMPLES))]
     Predict(Predict),
     /// Measure a trained model on the mini-batches of a manifest.
     #[command(after_long_help = after_help(&EVALUATE_EXAMPLES))]
     Evaluate(Evaluate),
     /// List the movies that a user would like most, by a model of ratings.
+    ///
+    /// Predicted stars are not cut off at the ends of the scale, so that the best movies do not all have 5.
     #[command(after_long_help = after_help(&RECOMMEND_EXAMPLES))]
     Recommend(Recommend),
     /// Change the number of workers of a run that goes on.
@@ -443,6 +446,10 @@ pub struct TrainArgs {
     /// The manifest that `shard` wrote.
     #[arg(long, value_name = "FILE", required_unless_present = "resume")]
     pub manifest: Option<String>,
+    /// Flags of this command by their long names, in a TOML file: `l2 = 0.05`, `biases = true`, `max-time = "480s"`. A flag that is
+    /// typed wins. `manifests/recipes/` has some.
+    #[arg(long, value_name = "FILE")]
+    pub recipe: Option<String>,
     /// Where the run goes [default: runs/ and a name made of the manifest's name and the settings].
     #[arg(short, long, value_name = "PLACE")]
     pub out: Option<String>,
@@ -513,7 +520,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "FILE", help_heading = "Functions")]
     pub prediction: Option<PathBuf>,
     /// Go on with a run that was stopped or has died: its folder. The manifest and the settings are those it was begun with.
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["manifest", "out", "replace", "dry_run", "step_batches", "reduce", "learning_rate", "factors", "biases", "momentum", "beta1", "beta2", "lr_decay", "no_intercept", "max_time", "target_loss", "target_holdout_loss", "patience", "exchange", "strategy", "checkpoint_every", "worker_timeout"], help_heading = "Workers")]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["manifest", "recipe", "out", "replace", "dry_run", "step_batches", "reduce", "learning_rate", "factors", "biases", "momentum", "beta1", "beta2", "lr_decay", "no_intercept", "max_time", "target_loss", "target_holdout_loss", "patience", "exchange", "strategy", "checkpoint_every", "worker_timeout"], help_heading = "Workers")]
     pub resume: Option<String>,
 
     /// Mini-batches of a step [default: the number of workers].
@@ -538,7 +545,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", help_heading = "Matrix factorisation, for ratings")]
     pub factors: Option<u32>,
     /// Learn a bias for every user and item too.
-    #[arg(long, help_heading = "Matrix factorisation, for ratings")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false, action = ArgAction::Set, hide_default_value = true, hide_possible_values = true, value_name = "BOOL", help_heading = "Matrix factorisation, for ratings")]
     pub biases: bool,
     /// Nesterov momentum [default: 0.8].
     #[arg(long, value_name = "MU", help_heading = "Matrix factorisation, for ratings")]
@@ -554,7 +561,7 @@ pub struct TrainArgs {
     #[arg(long, value_enum, value_name = "HOW", help_heading = "Logistic regression, for click logs")]
     pub lr_decay: Option<LrDecayArg>,
     /// Do not learn an intercept.
-    #[arg(long, help_heading = "Logistic regression, for click logs")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false, action = ArgAction::Set, hide_default_value = true, hide_possible_values = true, value_name = "BOOL", help_heading = "Logistic regression, for click logs")]
     pub no_intercept: bool,
 
     /// End after this many epochs.
@@ -569,8 +576,8 @@ pub struct TrainArgs {
     /// End once the held-out loss is at or below this.
     #[arg(long, value_name = "LOSS", help_heading = "End")]
     pub target_holdout_loss: Option<f64>,
-    /// End once the held-out loss has not improved for this many epochs [default: 3 when rows are held out].
-    #[arg(long, value_name = "EPOCHS", value_parser = clap::value_parser!(u64).range(1..), help_heading = "End")]
+    /// End once the held-out loss has not improved for this many epochs; 0 for never [default: 3 when rows are held out].
+    #[arg(long, value_name = "EPOCHS", help_heading = "End")]
     pub patience: Option<u64>,
 }
 

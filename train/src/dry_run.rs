@@ -16,12 +16,13 @@ use crate::{TOOL, output::announce};
 /// When what is there already cannot be read.
 pub fn run(plan: &Plan, console: &Console) -> Result<DryRunReport, Error> {
     let start = Instant::now();
+    plan.recipe.iter().for_each(|words| console.note(words));
     plan.warnings.iter().for_each(|warning| console.warn(warning));
     let verdict = match output::existing(plan) {
         Ok(Some(_)) => Verdict::Unchanged,
         Ok(None) if plan.out.size(REPORT)?.is_some() => Verdict::Replace,
         Ok(None) => Verdict::New,
-        Err(Error::Stored(manifests::Error::Conflict { .. })) => Verdict::Conflict,
+        Err(Error::Stored(manifests::Error::Differs { .. })) => Verdict::Conflict,
         Err(failure) => return Err(failure),
     };
     let shards = &plan.shards;
@@ -34,6 +35,7 @@ pub fn run(plan: &Plan, console: &Console) -> Result<DryRunReport, Error> {
         count(bytes),
         plan.limits.max_epochs
     ));
+    console.note(format!("ends {}, whichever comes first", ends(plan).join(", ")));
     console.note(match verdict {
         Verdict::New => format!("would write {}, where no run is yet", plan.out),
         Verdict::Unchanged => format!("would write nothing: {} holds this run already", plan.out),
@@ -63,4 +65,15 @@ pub fn run(plan: &Plan, console: &Console) -> Result<DryRunReport, Error> {
         memory_bytes: None,
         seconds: start.elapsed().as_secs_f64(),
     })
+}
+
+/// What ends a run, whichever comes first, for people.
+fn ends(plan: &Plan) -> Vec<String> {
+    let limits = &plan.limits;
+    let mut ends = vec![format!("after {} epochs", limits.max_epochs)];
+    ends.extend(limits.max_time.map(|time| format!("after {}", humantime::format_duration(time))));
+    ends.extend(limits.target_loss.map(|loss| format!("at a training loss of {loss}")));
+    ends.extend(limits.target_holdout_loss.map(|loss| format!("at a held-out loss of {loss}")));
+    ends.extend(limits.patience.map(|epochs| format!("after {epochs} epochs without a better held-out loss")));
+    ends
 }

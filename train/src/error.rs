@@ -165,6 +165,12 @@ pub enum Error {
     /// A signal.
     #[error(transparent)]
     Stopped(#[from] reporting::interrupt::Stopped),
+    /// A signal, for a run on threads.
+    #[error("{stopped}, and nothing of the run is kept: its workers are threads")]
+    Dropped {
+        /// The signal.
+        stopped: reporting::interrupt::Stopped,
+    },
     /// A process of the run that has failed.
     #[error("{part} has failed: {}", last_error(words))]
     Process {
@@ -276,7 +282,7 @@ impl Explain for Error {
             Self::Part { kind, .. } => *kind,
             Self::Budget { .. } => ErrorKind::Config,
             Self::Dying { .. } => ErrorKind::Unavailable,
-            Self::Stopped(stopped) | Self::Paused { stopped, .. } => stopped.kind(),
+            Self::Stopped(stopped) | Self::Dropped { stopped } | Self::Paused { stopped, .. } => stopped.kind(),
             Self::Internal(_) => ErrorKind::Internal,
         }
     }
@@ -329,6 +335,11 @@ impl Explain for Error {
                     .to_owned(),
             ),
             Self::Paused { run, .. } => Some(format!("go on with `train --resume {run}`")),
+            Self::Dropped { .. } => Some(
+                "run the same command again; `--max-time` ends a run early and keeps the best model so far, and a run with \
+                 `--launch process` is saved and can be resumed"
+                    .to_owned(),
+            ),
             Self::Stopped(stopped) => stopped.fix(),
             Self::Internal(_) => None,
         }

@@ -78,16 +78,16 @@ pub(crate) fn objects_of<'a>(
 }
 
 fn shown(evaluated: &Evaluated) -> String {
-    let base = |text: String, name: &str, base: Option<f64>| match base {
-        Some(base) => format!("{text}; {name} {base:.4}"),
-        None => text,
-    };
     match evaluated {
         Evaluated::Clicks { quality, base_log_loss } => {
-            base(clicks_shown(quality), "always the share of clicks", *base_log_loss)
+            let base = base_log_loss.map_or(String::new(), |base| format!("; always the share of clicks {base:.4}"));
+            clicks_shown(quality) + &base
         }
         Evaluated::Ratings { quality, baselines } => {
-            base(ratings_shown(quality), "always the mean", baselines.map(|b| b.mean))
+            let known = |BaselineRmse { mean, effects }: BaselineRmse| {
+                format!("; always the mean {mean:.4}, user and movie effects {effects:.4}")
+            };
+            ratings_shown(quality) + &baselines.map_or(String::new(), known)
         }
     }
 }

@@ -9,10 +9,11 @@
 //! * [`bench`] measures the exchange alone, and computing alone.
 //! * [`forecast`] predicts time and money of runs on functions, [`cost`] counts and adds up what they cost.
 //! * [`doctor`] checks a set-up for functions, [`checkup`] is what of it a function does.
-//! * [`dry_run`] says what training would do.
+//! * [`dry_run`] says what training would do, [`advice`] what to try when the model is no good.
 //! * [`reader`] reads mini-batches ahead of their use, [`output`] writes the run, [`pages`] shows runs to people.
 //! * [`saved`] reads a run, [`predict`], [`evaluate`] and [`recommend`] use its model; [`stored`] reads what they are given.
 
+pub mod advice;
 pub mod bench;
 pub mod checkpoints;
 pub mod checkup;
@@ -134,12 +135,13 @@ pub fn carry_out(work: &Work, console: &Console) -> Result<Report, Error> {
 /// is no run.
 pub fn run(plan: &Plan, console: &Console) -> Result<TrainReport, Error> {
     let start = Instant::now();
+    plan.recipe.iter().for_each(|words| console.note(words));
     plan.warnings.iter().for_each(|warning| console.warn(warning));
     if let Some(report) = output::existing(plan)? {
         console.note(format!("{} is already there, unchanged", plan.out));
         // Its last act may have been cut off.
         pages::ensure(&plan.out)?;
-        output::summarise(plan, &report, console);
+        summarise(plan, &report, console);
         return Ok(report);
     }
     let tables = output::prepare(plan)?;
@@ -152,13 +154,21 @@ pub fn run(plan: &Plan, console: &Console) -> Result<TrainReport, Error> {
         Task::Logistic(task) => train_logistic(plan, task, tables, watch),
     };
     progress.finish();
-    let report = result?;
+    let report = result.map_err(|error| match (error, &plan.launch) {
+        (Error::Stopped(stopped), Launch::Threads) => Error::Dropped { stopped },
+        (error, _) => error,
+    })?;
     if matches!(plan.launch, Launch::Processes(_)) {
         client::tidy(plan)?;
     }
     pages::ensure(&plan.out)?;
-    output::summarise(plan, &report, console);
+    summarise(plan, &report, console);
     Ok(report)
+}
+
+fn summarise(plan: &Plan, report: &TrainReport, console: &Console) {
+    output::summarise(plan, report, console);
+    advice::advice(report).iter().for_each(|advice| console.warn(advice));
 }
 
 /// Since when, and where to be seen.

@@ -6,7 +6,7 @@ use clap::{CommandFactory, Parser};
 use reporting::Console;
 use train::Report;
 use train::cli::{Cli, Command};
-use train::plan::Work;
+use train::plan::recipe;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -17,7 +17,7 @@ fn main() -> ExitCode {
     let console = Console::new(&cli.flags);
     let outcome = reporting::interrupt::listen()
         .map_err(|e| train::Error::Internal(e.to_string()))
-        .and_then(|()| Work::resolve(&cli))
+        .and_then(|()| recipe::resolve(&cli, std::env::args_os()))
         .and_then(|work| train::carry_out(&work, &console));
     match outcome {
         Ok(Report::Streamed) => ExitCode::SUCCESS,

@@ -1,6 +1,7 @@
 //! What a run leaves behind: the model, how rows are prepared for it, its history and timings, and the report that is written
 //! last.
 
+mod existing;
 pub mod ledger;
 pub mod lives;
 pub mod logistic;
@@ -71,7 +72,7 @@ pub struct Launched {
 /// The report of the very same run when it is already there, whole.
 ///
 /// # Errors
-/// `Conflict` when another run is there and is not to be replaced.
+/// `Differs` when another run is there and is not to be replaced.
 pub fn existing(plan: &Plan) -> Result<Option<TrainReport>, Error> {
     let bytes = match plan.out.get(REPORT) {
         Ok(bytes) => bytes,
@@ -83,7 +84,7 @@ pub fn existing(plan: &Plan) -> Result<Option<TrainReport>, Error> {
         Task::Logistic(_) => &logistic::TABLES,
     };
     let report: Option<TrainReport> = serde_json::from_slice(&bytes).ok();
-    if let Some(mut report) = report.filter(|r| r.format == RUN_FORMAT && r.identity == plan.identity)
+    if let Some(mut report) = report.clone().filter(|r| r.format == RUN_FORMAT && r.identity == plan.identity)
         && plan.out.get(MODEL).is_ok_and(|model| digest(&model) == report.model_digest)
         && [HISTORY, TIMINGS, lives::LIVES, ledger::LEDGER, PREPARATION_KEY]
             .iter()
@@ -97,7 +98,8 @@ pub fn existing(plan: &Plan) -> Result<Option<TrainReport>, Error> {
     if plan.replace {
         return Ok(None);
     }
-    Err(manifests::Error::Conflict { place: plan.out.show(REPORT) }.into())
+    let difference = existing::difference(plan, report.as_ref());
+    Err(manifests::Error::Differs { place: plan.out.show(REPORT), difference }.into())
 }
 
 /// The tables of the manifest's layout, in the order of [`schemas::dataset::Layout::tables`].

@@ -7,6 +7,7 @@ pub mod logistic;
 pub mod pages;
 pub mod planning;
 pub mod pmf;
+pub mod recipe;
 pub mod scoring;
 
 use std::time::Duration;
@@ -57,7 +58,7 @@ pub enum Work {
 }
 
 impl Work {
-    /// Resolves what was typed.
+    /// Resolves what was typed. A recipe is left aside: [`recipe::resolve`] sees to it.
     ///
     /// # Errors
     /// As [`Plan::resolve`], or when flags do not fit each other.
@@ -108,6 +109,8 @@ pub struct Plan {
     pub replace: bool,
     /// Do nothing, but say what would be done.
     pub dry_run: bool,
+    /// The recipe that was used, with what it says.
+    pub recipe: Option<String>,
     /// Things the user should know.
     pub warnings: Vec<String>,
 }
@@ -226,7 +229,10 @@ impl Plan {
             max_time: args.max_time,
             target_loss: args.target_loss,
             target_holdout_loss: args.target_holdout_loss,
-            patience: args.patience.or((shards.manifest.holdout_rows > 0).then_some(3)),
+            patience: match args.patience {
+                Some(epochs) => (epochs > 0).then_some(epochs),
+                None => (shards.manifest.holdout_rows > 0).then_some(3),
+            },
         };
         let warnings = check_limits(&limits, args, &shards, &task)?;
         let identity = identity(&shards.digest, &task, &limits);
@@ -243,6 +249,7 @@ impl Plan {
             identity,
             replace: args.replace,
             dry_run: args.dry_run,
+            recipe: None,
             warnings,
         })
     }
@@ -278,6 +285,7 @@ impl Plan {
             identity: job.identity.clone(),
             replace: false,
             dry_run: false,
+            recipe: None,
             warnings: Vec::new(),
         })
     }
@@ -381,7 +389,7 @@ fn check_limits(limits: &Limits, args: &TrainArgs, shards: &Shards, task: &Task)
     let mut warnings = Vec::new();
     if shards.manifest.holdout_rows == 0 {
         for (flag, given) in
-            [("--target-holdout-loss", args.target_holdout_loss.is_some()), ("--patience", args.patience.is_some())]
+            [("--target-holdout-loss", args.target_holdout_loss.is_some()), ("--patience", limits.patience.is_some())]
         {
             if given {
                 let problem = format!("{flag} needs held-out rows, and `{}` has none", shards.name);

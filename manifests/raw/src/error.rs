@@ -71,6 +71,22 @@ pub enum Error {
         /// What it is instead.
         problem: String,
     },
+    /// A click log where ratings were expected.
+    #[error("{place}:1:1: {n_columns} columns, expected 4: this looks like a click log")]
+    ClicksInstead {
+        /// The input.
+        place: String,
+        /// How many the first line has.
+        n_columns: usize,
+    },
+    /// Ratings where a click log was expected.
+    #[error("{place}:1:1: {problem}: this looks like ratings")]
+    RatingsInstead {
+        /// The input.
+        place: String,
+        /// Why it is no click log.
+        problem: String,
+    },
     /// The header names other columns.
     #[error("{place}:{line}:1: the header `{header}` is not userId, movieId, rating, timestamp")]
     UnknownHeader {
@@ -102,6 +118,8 @@ pub enum Error {
         column: usize,
         /// Value and rule.
         problem: String,
+        /// What helps besides correcting the row.
+        fix: Option<&'static str>,
     },
     /// The input holds no rows.
     #[error("{place}: no {rows}: {found}")]
@@ -133,6 +151,8 @@ impl Explain for Error {
             Self::Damaged { .. }
             | Self::UnknownFormat { .. }
             | Self::NotClicks { .. }
+            | Self::ClicksInstead { .. }
+            | Self::RatingsInstead { .. }
             | Self::UnknownHeader { .. }
             | Self::LineTooLong { .. }
             | Self::BadRow { .. }
@@ -151,12 +171,14 @@ impl Explain for Error {
             Self::Unreadable { .. } => "check the owner, mode and disk of the input",
             Self::Damaged { .. } => "fetch or compress the file again",
             Self::UnknownFormat { .. } => "ratings have the columns userId, movieId, rating, timestamp",
-            Self::NotClicks { .. } => {
+            Self::ClicksInstead { .. } => "give ratings: userId, movieId, rating, timestamp",
+            Self::NotClicks { .. } | Self::RatingsInstead { .. } => {
                 "give click logs as Criteo publishes them: label (or none), I1 to I13, C1 to C26, separated by tabs; or Kaggle's csv with its header"
             }
             Self::UnknownHeader { .. } => "put the columns in this order, or remove a header that means the same",
             Self::LineTooLong { .. } => "check that this is the right file",
-            Self::BadRow { .. } => "correct the row",
+            Self::BadRow { fix: Some(fix), .. } => return Some(format!("correct the row; {fix}")),
+            Self::BadRow { fix: None, .. } => "correct the row",
             Self::NoRows { .. } => "check that the input is complete",
             Self::Stopped(stopped) => return stopped.fix(),
             Self::Stored(error) => return error.fix(),

@@ -14,6 +14,11 @@ pub trait Rule: Copy + PartialEq {
 
     /// Value and rule in words, where `field` is the text that breaks it.
     fn problem(self, field: &[u8], columns: Self::Columns) -> String;
+
+    /// What helps when it is not a row that is wrong, but the kind of all of them.
+    fn fix(self) -> Option<&'static str> {
+        None
+    }
 }
 
 /// A row that breaks a rule, with its place in the block. Offsets are in bytes.

@@ -56,13 +56,16 @@ pub struct Refused<'a> {
     pub column: usize,
     /// Value and rule.
     pub problem: String,
+    /// What helps besides correcting the row.
+    pub fix: Option<&'static str>,
     /// The row.
     pub text: &'a [u8],
 }
 
 impl From<Refused<'_>> for Error {
     fn from(bad: Refused<'_>) -> Self {
-        Self::BadRow { place: bad.place.to_owned(), line: bad.line, column: bad.column, problem: bad.problem }
+        let Refused { place, line, column, problem, fix, .. } = bad;
+        Self::BadRow { place: place.to_owned(), line, column, problem, fix }
     }
 }
 
@@ -184,7 +187,8 @@ impl<Columns: Copy> Position<'_, Columns> {
         }
         let text = &text[bad.text.clone()];
         let problem = bad.rule.problem(&text[bad.field.clone()], self.columns);
-        Ok(Refused { place, row: self.rows + bad.line as u64, line, column: bad.field.start + 1, problem, text })
+        let (row, column, fix) = (self.rows + bad.line as u64, bad.field.start + 1, bad.rule.fix());
+        Ok(Refused { place, row, line, column, problem, fix, text })
     }
 
     /// Complete lines in the blocks that were taken, the header's and blank ones included.

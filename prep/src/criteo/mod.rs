@@ -22,7 +22,7 @@ use prep_query::{Filter, Kind};
 use raw::clicks::scale::Scale;
 use raw::reading::clicks;
 use raw::source::Input;
-use reporting::{Console, count};
+use reporting::{Console, count, counted};
 use schemas::clicks::{
     CategoricalColumn, Dense, Hash, HashFunction, Labels, N_CATEGORICAL, N_NUMERIC, NumericColumn, Sparse,
 };
@@ -35,7 +35,7 @@ use self::query::Tables;
 use self::spill::CHUNK_ROWS;
 use crate::error::Error;
 use crate::estimate::{self, PerRow};
-use crate::holdout::Rule;
+use crate::holdout::{self, Rule};
 use crate::output::{Output, Sink};
 use crate::pipe::Pipe;
 use crate::plan::{CriteoPlan, Features};
@@ -84,7 +84,7 @@ impl Fitted {
                     Layout::Sparse(sparse) => format!(" with {} buckets", sparse.hash.buckets),
                     _ => String::new(),
                 };
-                let problem = format!("its statistics are of {}{buckets} rows, not of {features}", layout.kind());
+                let problem = format!("its statistics are of {} rows{buckets}, not of {features}", layout.kind());
                 return Err(Error::Unlike { place: name, problem });
             }
         };
@@ -199,19 +199,23 @@ impl Job<'_> {
 
     fn compare(&self, origin: &Origin, filter: Option<&Filter>) -> Result<Option<PrepReport>, Error> {
         let plan = self.plan;
+        let none = || "none".to_owned();
         self.output.compare(plan.bad_rows.rejected_max(), |d| {
             let (features, fitted_on) = match &d.layout {
-                Layout::Ratings(_) => return false,
-                Layout::Dense(dense) => (Features::Dense, &dense.fitted_on),
-                Layout::Sparse(s) => (Features::Sparse { n_buckets: s.hash.buckets }, &s.fitted_on),
+                Layout::Ratings(_) => ("ratings".to_owned(), &None),
+                Layout::Dense(dense) => (Features::Dense.to_string(), &dense.fitted_on),
+                Layout::Sparse(s) => (Features::Sparse { n_buckets: s.hash.buckets }.to_string(), &s.fitted_on),
             };
-            d.name == plan.name
-                && d.source.digest == origin.digest()
-                && d.source.format == origin.format
-                && d.holdout == plan.holdout
-                && d.filter.as_deref() == filter.map(Filter::text)
-                && features == plan.features
-                && fitted_on.as_ref() == self.fitted_on()
+            let shown = |fitted_on: Option<&Digest>| fitted_on.map_or_else(none, ToString::to_string);
+            manifests::Error::difference(&[
+                ("name", d.name.clone(), plan.name.clone()),
+                ("content", features, plan.features.to_string()),
+                ("format", d.source.format.clone(), origin.format.to_owned()),
+                ("source", d.source.digest.to_string(), origin.digest().to_string()),
+                ("holdout", holdout::shown(d.holdout), holdout::shown(plan.holdout)),
+                ("--where", d.filter.clone().unwrap_or_else(none), filter.map_or_else(none, |f| f.text().to_owned())),
+                ("--like", shown(fitted_on.as_ref()), shown(self.fitted_on())),
+            ])
         })
     }
 
@@ -388,11 +392,11 @@ impl Job<'_> {
         }
         if let Some(rejects) = &d.rejects {
             let place = self.output.place.show(&rejects.key);
-            self.console.warn(format!("{} bad rows are set aside in {place}", d.rows.rejected));
+            self.console.warn(format!("{} set aside in {place}", counted(d.rows.rejected, "bad row")));
         }
         let seconds = self.output.seconds();
         let rate = count((d.rows.read as f64 / seconds) as u64);
-        say(format!("wrote {} in {seconds:.1} s ({rate} rows/s)", self.output.shown()));
+        say(format!("wrote {} in {seconds:.1} s ({rate} rows/s)", self.output.written()));
         self.output.next(BATCH_ROWS);
     }
 }

@@ -18,7 +18,7 @@ use raw::TextFormat;
 use raw::ratings::format;
 use raw::ratings::parse::Columns;
 use raw::source::Source;
-use reporting::{Console, count};
+use reporting::{Console, count, counted};
 use schemas::dataset::{self, Descriptor, Digest, Layout, Ratings, RowCounts, Source as Origin};
 use schemas::report::{DryRunReport, PrepReport};
 
@@ -29,6 +29,7 @@ use self::statistics::Split;
 use self::write::Parts;
 use crate::error::Error;
 use crate::estimate::{self, PerRow, Sampled};
+use crate::holdout;
 use crate::output::{Output, Sink};
 use crate::pipe::Pipe;
 use crate::plan::MovielensPlan;
@@ -97,11 +98,14 @@ impl Job<'_> {
     }
 
     fn compare(&self, digest: &Digest, format: TextFormat<Columns>) -> Result<Option<PrepReport>, Error> {
-        self.output.compare(self.plan.bad_rows.rejected_max(), |d| {
-            d.name == self.plan.name
-                && d.source.digest == *digest
-                && d.source.format == format::name(format.columns.separator)
-                && d.holdout == self.plan.holdout
+        let plan = self.plan;
+        self.output.compare(plan.bad_rows.rejected_max(), |d| {
+            manifests::Error::difference(&[
+                ("name", d.name.clone(), plan.name.clone()),
+                ("format", d.source.format.clone(), format::name(format.columns.separator).to_owned()),
+                ("source", d.source.digest.to_string(), digest.to_string()),
+                ("holdout", holdout::shown(d.holdout), holdout::shown(plan.holdout)),
+            ])
         })
     }
 
@@ -211,13 +215,14 @@ impl Job<'_> {
         }
         if let Some(rejects) = &d.rejects {
             self.console.warn(format!(
-                "{} bad rows are set aside in {}",
-                d.rows.rejected,
+                "{} set aside in {}",
+                counted(d.rows.rejected, "bad row"),
                 self.output.place.show(&rejects.key)
             ));
         }
         if r.repeated_pairs > 0 {
-            self.console.warn(format!("{} rows repeat a (user, movie) pair; they are kept", r.repeated_pairs));
+            let rows = counted(r.repeated_pairs, "row");
+            self.console.warn(format!("{rows} with a (user, movie) pair that is there already; they are kept"));
         }
         let (on, rmse) = match r.baselines.holdout {
             Some(rmse) => ("held-out", rmse),
@@ -226,7 +231,7 @@ impl Job<'_> {
         say(format!("RMSE on the {on} rows: mean only {:.4}, user and movie effects {:.4}", rmse.mean, rmse.effects));
         let seconds = self.output.seconds();
         let rate = count((d.rows.read as f64 / seconds) as u64);
-        say(format!("wrote {} in {seconds:.1} s ({rate} rows/s)", self.output.shown()));
+        say(format!("wrote {} in {seconds:.1} s ({rate} rows/s)", self.output.written()));
         // Small sets need many steps an epoch to get anywhere, large ones few objects.
         let batch = match d.rows.train {
             0..500_000 => 1000,

@@ -249,7 +249,7 @@ fn rows_to_predict_are_scaled_like_those_of_the_training() {
     ran.report();
     assert!(ran.stderr.contains("warning: these rows have no labels"), "{}", ran.stderr);
     let other = "criteo test.txt -o x --like train-sparse --features";
-    let place = "train-sparse/dataset.json: its statistics are of sparse with 300 buckets rows, not of";
+    let place = "train-sparse/dataset.json: its statistics are of sparse rows with 300 buckets, not of";
     sandbox.prep(&format!("{other} sparse")).failed(2, &format!("{place} sparse rows with 1000000 buckets"));
     sandbox.prep(&format!("{other} dense")).failed(2, &format!("{place} dense rows"));
     let ran = sandbox.prep("criteo test.txt -o x --like absent");
@@ -269,9 +269,20 @@ fn the_same_again_is_verified_and_another_is_refused() {
     let piped = sandbox.prep_with_input("criteo -o out", text.as_bytes());
     assert_eq!(piped.report()["unchanged"], true);
     sandbox.prep("criteo in -o other").report();
+    let differences = [
+        (
+            "--hash-buckets 999",
+            "its content is sparse rows with 1000000 buckets, this one's sparse rows with 999 buckets",
+        ),
+        ("--features dense", "its content is sparse rows with 1000000 buckets, this one's dense rows"),
+        ("--holdout 0.1", "its holdout is none, this one's 0.1 (seed 8)"),
+        ("--name b", "its name is criteo, this one's b"),
+        ("--like other", "its --like is none, this one's xxh3-128:"),
+        ("--where I1>1", "its --where is none, this one's I1 > 1"),
+    ];
     let others = ["--hash-buckets 999", "--features dense", "--holdout 0.1", "--name b", "--like other"];
-    for flags in others {
-        again(flags).failed(5, "out/dataset.json: already exists with different content");
+    for (flags, difference) in differences {
+        again(flags).failed_as(5, &format!("out/dataset.json: already exists and differs: {difference}"));
         assert_eq!(sandbox.files("out"), before, "{flags}");
     }
     for flags in others {
@@ -283,7 +294,7 @@ fn the_same_again_is_verified_and_another_is_refused() {
     let part = sandbox.files("out").into_keys().find(|name| name.contains("train-")).unwrap();
     std::fs::write(sandbox.path(&format!("out/{part}")), "x").unwrap();
     let ran = again("");
-    ran.failed(5, "out/dataset.json: already exists with different content");
+    ran.failed(5, "out/dataset.json: already exists and differs: a file of it is missing or damaged");
     assert!(ran.stderr.contains("warning: out/gen-"), "{}", ran.stderr);
 }
 
@@ -386,7 +397,25 @@ fn inputs_that_are_no_click_logs_are_refused() {
     let shown: String = swapped.chars().take(60).collect();
     let expected = format!("t.csv:1:1: the header `{shown}...` is not [Id], [Label], I1 to I13, C1 to C26");
     check("t.csv", swapped, "", &expected);
-    check("r.csv", "1,2,3.5,4\n", "", "r.csv:1:1: the first line, `1,2,3.5,4`, has 4 fields, not 40 or 39");
+    check(
+        "r.csv",
+        "1,2,3.5,4\n",
+        "",
+        "r.csv:1:1: the first line, `1,2,3.5,4`, has 4 fields, not 40 or 39: this looks like ratings",
+    );
+    check("r.csv", "1,2,x,4\n", "", "r.csv:1:1: the first line, `1,2,x,4`, has 4 fields, not 40 or 39");
+    let header = "the header `userId,movieId,rating,timestamp` is not [Id], [Label], I1 to I13, C1 to C26";
+    check("h.csv", "userId,movieId,rating,timestamp\n", "", &format!("h.csv:1:1: {header}: this looks like ratings"));
+    for (ratings, separator) in [("1::2::3::4", "::"), ("1\t2\t3.5\t4", "\t")] {
+        let sandbox = Sandbox::new();
+        sandbox.write("ratings", ratings);
+        let ran = sandbox.prep("criteo ratings -o out");
+        ran.failed_as(3, "ratings:1:1: the first line, `");
+        assert!(
+            ran.stderr.contains(": this looks like ratings\n  fix: prepare ratings with `prep movielens`\n"),
+            "{separator}"
+        );
+    }
     let bad = text(3).replace("\n0", "\n7").replace("\n1", "\n7");
     let bad = format!("7{}", &bad[1..]);
     check("t", bad, "--bad-rows quarantine", "t: no rows: all 3 rows were set aside, the first in line 1");

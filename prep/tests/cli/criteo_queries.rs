@@ -58,7 +58,10 @@ fn a_condition_keeps_the_rows_that_meet_it_in_their_order() {
     assert_eq!(sandbox.shell(line).report()["unchanged"], false);
     assert_eq!(sandbox.objects("piped"), sandbox.objects("a-in-1"));
     assert_eq!(sandbox.descriptor("piped").filter.unwrap(), "label = 1 AND I2 >= 0");
-    sandbox.shell(&line.replace(">=", "<")).failed(5, "piped/dataset.json: already exists with different content");
+    let difference = "its --where is label = 1 AND I2 >= 0, this one's label = 1 AND I2 < 0";
+    sandbox
+        .shell(&line.replace(">=", "<"))
+        .failed(5, &format!("piped/dataset.json: already exists and differs: {difference}"));
 }
 
 #[test]

@@ -165,7 +165,7 @@ fn statistics_equal_those_of_an_independent_program() {
         ran.report();
         let descriptor = sandbox.descriptor("out");
         equals_the_oracle(&descriptor, &expected);
-        assert!(ran.stderr.contains("144 rows repeat a (user, movie) pair"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("144 rows with a (user, movie) pair that is there already"), "{}", ran.stderr);
         for (name, object) in [("user", &ratings(&descriptor).users), ("item", &ratings(&descriptor).items)] {
             let bytes = std::fs::read(sandbox.path("out").join(&object.key)).unwrap();
             let ids = serde_json::to_value(id_map::decode(name, bytes.into()).unwrap()).unwrap();
@@ -223,20 +223,21 @@ fn the_same_again_is_unchanged_and_anything_else_is_a_conflict() {
     }
     let ran = sandbox.prep_with_input("movielens --holdout 0.1 -o out", csv.as_bytes());
     assert_eq!(ran.report()["unchanged"], true);
-    for args in [
-        "ratings.csv",
-        "ratings.csv --holdout 0.2",
-        "ratings.csv --holdout 0.1 --seed 9",
-        "ratings.csv --holdout 0.1 --name else",
-        "other.csv --holdout 0.1",
+    for (args, difference) in [
+        ("ratings.csv", "its holdout is 0.1 (seed 8), this one's none"),
+        ("ratings.csv --holdout 0.2", "its holdout is 0.1 (seed 8), this one's 0.2 (seed 8)"),
+        ("ratings.csv --holdout 0.1 --seed 9", "its holdout is 0.1 (seed 8), this one's 0.1 (seed 9)"),
+        ("ratings.csv --holdout 0.1 --name else", "its name is movielens, this one's else"),
+        ("other.csv --holdout 0.1 --name movielens", "its source is xxh3-128:"),
     ] {
         let ran = sandbox.prep(&format!("movielens {args} -o out"));
-        ran.failed(5, "out/dataset.json: already exists with different content");
+        ran.failed_as(5, &format!("out/dataset.json: already exists and differs: {difference}"));
         assert!(ran.stderr.contains("--replace"), "{}", ran.stderr);
     }
-    sandbox
-        .prep_with_input("movielens --holdout 0.2 -o out", csv.as_bytes())
-        .failed(5, "out/dataset.json: already exists with different content");
+    sandbox.prep_with_input("movielens --holdout 0.2 -o out", csv.as_bytes()).failed(
+        5,
+        "out/dataset.json: already exists and differs: its holdout is 0.1 (seed 8), this one's 0.2 (seed 8)",
+    );
     assert_eq!(sandbox.files("out"), before);
     sandbox.prep("movielens other.csv -o out --replace").report();
     assert_eq!(sandbox.descriptor("out").rows.holdout, 0);
@@ -254,12 +255,14 @@ fn damage_is_found_and_mended() {
     bytes[100] ^= 1;
     std::fs::write(&part, bytes).unwrap();
     let ran = sandbox.prep("movielens ratings.csv -o out");
-    ran.failed(5, "out/dataset.json: already exists with different content");
+    ran.failed(5, "out/dataset.json: already exists and differs: a file of it is missing or damaged");
     assert!(ran.stderr.contains("warning: ") && ran.stderr.contains("its digest is"), "{}", ran.stderr);
     assert_eq!(sandbox.prep("movielens ratings.csv -o out --replace").report()["unchanged"], false);
     assert_eq!(sandbox.files("out"), before);
     sandbox.write("out/dataset.json", "{}");
-    sandbox.prep("movielens ratings.csv -o out").failed(5, "out/dataset.json: already exists with different content");
+    sandbox
+        .prep("movielens ratings.csv -o out")
+        .failed_as(5, "out/dataset.json: already exists and differs: not a gristmill.dataset file");
     sandbox.prep("movielens ratings.csv -o out --replace").report();
     assert_eq!(sandbox.files("out"), before);
 }

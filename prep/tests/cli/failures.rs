@@ -44,6 +44,30 @@ fn bad_rows_stop_the_work_with_line_and_column() {
 }
 
 #[test]
+fn ratings_on_another_scale_are_told_what_to_do() {
+    let sandbox = Sandbox::new();
+    sandbox.write("r.csv", format!("{HEADER}1,1,9.5,978300760\n"));
+    let ran = sandbox.prep("movielens r.csv -o out");
+    ran.failed(3, "r.csv:2:5: rating 9.5 is outside 0.5..=5");
+    let fix = "correct the row, or set bad rows aside with `--bad-rows quarantine`; bring ratings on another scale to 0.5 to 5 first";
+    assert!(ran.stderr.ends_with(&format!("\n  fix: {fix}\n")), "{}", ran.stderr);
+    sandbox.write("r.csv", format!("{HEADER}1,1,x,978300760\n"));
+    let ran = sandbox.prep("movielens r.csv -o out");
+    assert!(ran.stderr.ends_with("aside with `--bad-rows quarantine`\n"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_click_log_is_told_to_be_one() {
+    let sandbox = Sandbox::new();
+    sandbox.prep("generate criteo --rows 10 -o train.txt").report();
+    for flags in ["", "--format tab", "--bad-rows quarantine"] {
+        let ran = sandbox.prep(&format!("movielens train.txt -o out {flags}"));
+        ran.failed(3, "train.txt:1:1: 40 columns, expected 4: this looks like a click log");
+        assert!(ran.stderr.ends_with("\n  fix: prepare click logs with `prep criteo`\n"), "{}", ran.stderr);
+    }
+}
+
+#[test]
 fn the_first_bad_row_is_told_wherever_it_is() {
     let good = "1234567,1234567,3.5,1260759179\n".repeat(150_000);
     let text = format!("{HEADER}{good}1,2,9,4\n{good}1,2,8,4\n");
@@ -139,7 +163,7 @@ fn quarantine_sets_bad_rows_aside() {
     let ran = sandbox.prep("movielens ratings.csv --bad-rows quarantine -o out");
     let report = ran.report();
     assert_eq!(report["rows"], serde_json::json!({"read": 6, "train": 3, "holdout": 0, "rejected": 3}));
-    assert!(ran.stderr.contains("3 bad rows are set aside in out/gen-"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("3 bad rows set aside in out/gen-"), "{}", ran.stderr);
     let expected = "line,column,reason,row\n\
         2,5,\"rating 9 is outside 0.5..=5\",\"1,2,9,4\"\n\
         4,1,\"the line is empty\",\"\"\n\

@@ -86,6 +86,29 @@ fn click_logs_in_a_pipe_are_those_in_a_folder() {
 }
 
 #[test]
+fn words_and_rows_do_not_go_into_one_pipe() {
+    let sandbox = Sandbox::new();
+    sandbox.write("in.txt", text(100));
+    sandbox.write("ratings.csv", generated(1000));
+    for (line, name) in [("criteo in.txt", "criteo"), ("movielens ratings.csv --out -", "movielens")] {
+        let ran = sandbox.shell(&format!("{{ prep {line}; echo \"code $?\"; }} 2>&1 | tail -n 5"));
+        let expected = format!(
+            "error: --out: rows for `shard` would go into the pipe that standard error goes into, and mix with words\n  \
+             fix: for a dataset name its folder: `--out prepared/{name}`; to pipe rows to `shard`, leave out `2>&1`\ncode 2\n"
+        );
+        assert_eq!(ran.stdout, expected, "{line}");
+    }
+    let ran = sandbox.shell("prep criteo in.txt --out prepared/criteo 2>&1 | tail -n 1");
+    assert!(ran.stdout.contains("\"output\":\"prepared/criteo\""), "{}", ran.stdout);
+    let ran = sandbox.shell("prep criteo in.txt | cat > rows");
+    assert!(
+        ran.stderr.contains("\nwrote all rows to standard output, and no dataset to a folder, in "),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
 fn ratings_in_a_pipe_are_those_in_a_folder() {
     let sandbox = Sandbox::new();
     sandbox.write("ratings.csv", generated(30_000));
@@ -167,7 +190,7 @@ fn rows_that_are_set_aside_do_not_go_through_the_pipe() {
     let (ran, bytes) = sandbox.piped("criteo in.txt --bad-rows quarantine");
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     let place = "prepared/criteo.rejects.csv";
-    assert!(ran.stderr.contains(&format!("1 bad rows are set aside in {place}")), "{}", ran.stderr);
+    assert!(ran.stderr.contains(&format!("warning: 1 bad row set aside in {place}")), "{}", ran.stderr);
     assert!(std::fs::read_to_string(sandbox.path(place)).unwrap().contains("101,"));
     let reader = StreamReader::open(&bytes[..]).unwrap();
     assert_eq!((reader.descriptor().rows.rejected, &reader.descriptor().rejects), (1, &None));

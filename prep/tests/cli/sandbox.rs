@@ -59,9 +59,15 @@ impl Ran {
     /// Checks the exit code, that nothing is on standard output, and the first lines on standard error.
     #[track_caller]
     pub(crate) fn failed(&self, code: i32, message: &str) {
+        self.failed_as(code, &format!("{message}\n"));
+    }
+
+    /// As [`Ran::failed`], of a message that begins with `message`.
+    #[track_caller]
+    pub(crate) fn failed_as(&self, code: i32, message: &str) {
         assert_eq!(self.code, Some(code), "{}", self.stderr);
         assert_eq!(self.stdout, "");
-        assert!(self.stderr.contains(&format!("error: {message}\n")), "expected {message:?} in:\n{}", self.stderr);
+        assert!(self.stderr.contains(&format!("error: {message}")), "expected {message:?} in:\n{}", self.stderr);
         assert!(self.stderr.contains("\n  fix: "), "{}", self.stderr);
     }
 }

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use schemas::exit::{ErrorKind, Explain};
 
-pub use progress::{Progress, count, duration};
+pub use progress::{Progress, count, counted, duration};
 
 /// The flags that every tool has.
 #[derive(Args, Clone, Debug, Default)]

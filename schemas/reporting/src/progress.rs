@@ -160,6 +160,12 @@ pub fn count(n: u64) -> String {
     }
 }
 
+/// A number of things for people: `1 bad row`, `12 bad rows`.
+#[must_use]
+pub fn counted(n: u64, thing: &str) -> String {
+    format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
+}
+
 /// A duration for people: `4m 05s`.
 #[must_use]
 pub fn duration(d: Duration) -> String {
@@ -182,6 +188,7 @@ mod tests {
         {
             assert_eq!(count(n), text);
         }
+        assert_eq!([0, 1, 2].map(|n| counted(n, "row")), ["0 rows", "1 row", "2 rows"]);
         for (s, text) in [(0, "0s"), (59, "59s"), (245, "4m 05s"), (7_260, "2h 01m")] {
             assert_eq!(duration(Duration::from_secs(s)), text);
         }

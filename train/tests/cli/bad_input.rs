@@ -28,7 +28,7 @@ fn settings_out_of_range_are_told() {
         ("--workers 0", "0 is not in 1..=4096"),
         ("--step-batches 0", "0 is not in 1..=65536"),
         ("--max-epochs 0", "0 is not in 1..=1000000"),
-        ("--patience 0", "0 is not in 1.."),
+        ("--patience=-1", "invalid value '-1' for '--patience <EPOCHS>'"),
         ("--max-time 8", "time unit needed"),
         ("--reduce median", "[possible values: mean, sum]"),
         ("--no-such-flag", "unexpected argument '--no-such-flag'"),
@@ -64,7 +64,7 @@ fn a_manifest_that_cannot_be_used_is_told() {
         (
             |m| edit(m, |v| v["format"] = json!("gristmill.dataset")),
             4,
-            "ml20m.json: its format is `gristmill.dataset`, not `gristmill.manifest`\n  fix: make it anew with `shard`",
+            "ml20m.json: its format is `gristmill.dataset`, not `gristmill.manifest`\n  fix: this is what `prep` made: run `shard ml20m.json --batch 1000`",
         ),
         (|m| edit(m, |v| v["rows"] = json!(4004)), 4, "ml20m.json: batches have 4003 rows together, not 4004"),
         (|m| edit(m, |v| v["layout"]["kind"] = json!("pixels")), 4, "unknown variant `pixels`"),
@@ -95,7 +95,10 @@ fn a_mini_batch_that_cannot_be_used_is_told() {
         (
             "/batches/7",
             |f| std::fs::remove_file(stored(f, "/batches/7")).unwrap(),
-            &["batch-000007.parquet: missing, though `ml20m.json` names it\n  fix: restore it"],
+            &[
+                "batch-000007.parquet: missing, though `ml20m.json` names it\n  fix: if `ml20m.json` was moved, move it back or the data too: ",
+                "; else restore it, or make `ml20m.json` anew with `--replace`\n",
+            ],
         ),
         (
             "/batches/0",
@@ -183,6 +186,7 @@ fn what_would_keep_the_model_from_being_saved_is_told_before_training() {
     for (out, code, message) in [
         ("file", 2, "`file/report.json` is not a place: a file is where a folder should be"),
         ("/sys/run", 4, "permission denied"),
+        ("/proc/run", 2, "`/proc/run/probe.tmp` is not a place: no folder can be made there"),
     ] {
         let ran = sandbox.train(&format!("-o {out}"));
         ran.failed(code, &[message, "\n  fix: "]);

@@ -64,7 +64,7 @@ fn targets_that_make_no_sense_are_told() {
         assert!(ran.stderr.contains(&warning), "{}", ran.stderr);
         let ran = sandbox.train(&format!("{flag} 0.4 --max-epochs 1 -o {}-good", &flag[2..]));
         ran.report();
-        assert!(!ran.stderr.contains("warning"), "{}", ran.stderr);
+        assert!(!ran.stderr.contains("warning: --"), "{}", ran.stderr);
         for value in ["0", "-1", "NaN", "inf"] {
             let message = format!("{flag} {} is not a positive number", value.parse::<f64>().unwrap());
             sandbox.train(&format!("{flag}={value}")).failed(2, &[&message, "\n  fix: "]);
@@ -75,6 +75,35 @@ fn targets_that_make_no_sense_are_told() {
         let message = format!("{flag} needs held-out rows, and `ml20m.json` has none");
         sandbox.train(&format!("{flag} 1")).failed(2, &[&message, "\n  fix: prepare the data with `--holdout 0.1`"]);
     }
+}
+
+#[test]
+fn a_model_that_loses_to_something_simple_says_what_to_try() {
+    let sandbox = Sandbox::with(SMALL);
+    let bad = "--learning-rate 1e-3 --step-batches 8 --max-epochs 2";
+    for (flags, words) in [
+        ("", "try more epochs or time; else `--biases --l2 0.05`\n"),
+        ("--l2 0.1", "try more epochs or time; else `--biases`\n"),
+        ("--biases", "try more epochs or time; else `--l2 0.05`\n"),
+        ("--biases --l2 0.1", "try more epochs or time; else another `--l2`, or a smaller `--learning-rate`\n"),
+    ] {
+        let ran = sandbox.train(&format!("{bad} {flags} -o out --replace"));
+        let (loss, effects) = (ran.report().trained.holdout_loss().unwrap(), 0.95 * ran.report().trained.base_loss());
+        assert!(loss > effects, "{loss} {effects}");
+        let warning = format!(
+            "warning: on the held-out rows the model ({loss:.4}) is no better than user and movie effects ({effects:.4}): {words}"
+        );
+        assert!(ran.stderr.ends_with(&warning), "{warning}: {}", ran.stderr);
+        let again = sandbox.train(&format!("{bad} {flags} -o out"));
+        assert!(again.report().unchanged && again.stderr.ends_with(&warning), "{}", again.stderr);
+    }
+    // A good model, and one that nothing is known of.
+    let good = sandbox.train("--biases --l2 0.05 --step-batches 8 --max-epochs 60 -o good");
+    assert!(good.report().trained.holdout_loss() < Some(0.7 * good.report().trained.base_loss()));
+    assert!(!good.stderr.contains("warning"), "{}", good.stderr);
+    let sandbox = Sandbox::with(NO_HOLDOUT);
+    let ran = sandbox.train(&format!("{bad} -o out"));
+    assert!(ran.code == Some(0) && !ran.stderr.contains("warning"), "{}", ran.stderr);
 }
 
 #[test]
@@ -122,7 +151,10 @@ fn a_signal_ends_it_without_a_report() {
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{stderr}");
         assert!(output.stdout.is_empty());
-        assert!(stderr.contains(&format!("error: {word}\n  fix: run the same command again")), "{stderr}");
+        let told = format!(
+            "error: {word}, and nothing of the run is kept: its workers are threads\n  fix: run the same command again; `--max-time` "
+        );
+        assert!(stderr.contains(&told), "{stderr}");
         assert!(!sandbox.path("out/report.json").exists());
     }
 }

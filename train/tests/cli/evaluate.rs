@@ -64,8 +64,12 @@ fn a_matrix_factorisation_has_the_figures_of_its_run() {
         let mut mae = Vec::new();
         for threads in [1, 3] {
             let line = format!("evaluate --model runs/ratings ml20m.json --threads {threads}");
-            let report: EvaluateReport = sandbox.run(&line).only_line();
+            let ran = sandbox.run(&line);
+            let report: EvaluateReport = ran.only_line();
             let Evaluated::Ratings { quality, baselines } = report.evaluated else { panic!("{report:?}") };
+            let mean = trained.trained.base_loss();
+            let told = format!("; always the mean {mean:.4}, user and movie effects {:.4}\n", 0.95 * mean);
+            assert!(ran.stderr.contains(&told), "{told}: {}", ran.stderr);
             assert!((quality.rmse - expected).abs() < 1e-9, "{quality:?}, {expected}");
             assert_eq!(
                 (report.rows, baselines.map(|b: BaselineRmse| b.mean)),

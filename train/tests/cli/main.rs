@@ -16,6 +16,7 @@ mod pages;
 mod plan;
 mod predict;
 mod ratings;
+mod recipes;
 mod recommend;
 mod runs;
 mod same_bits;

@@ -214,9 +214,16 @@ fn the_same_again_is_verified_and_something_else_is_refused() {
         assert_eq!((report.model_digest, report.workers), (first.model_digest.clone(), first.workers), "{again}");
         assert!(ran.stderr.contains("out is already there, unchanged"), "{}", ran.stderr);
     }
-    for other in ["--seed 9", "--factors 10", "--max-time 1h", "--step-batches 7"] {
+    for (other, difference) in [
+        ("--seed 9", "its seed is 8, this one's 9"),
+        ("--factors 10", "its factors is 20, this one's 10"),
+        ("--biases", "its biases is false, this one's true"),
+        ("--max-time 1h", "its rules to stop are others (--max-epochs, --max-time, "),
+        ("--step-batches 7", "its step-batches is 8, this one's 7"),
+    ] {
         let base = if other.starts_with("--step") { "--max-epochs 2 -o out" } else { args };
-        let messages = ["out/report.json: already exists with different content", "\n  fix: ", "`--replace`"];
+        let told = format!("out/report.json: already exists and differs: {difference}");
+        let messages = [&told, "\n  fix: ", "`--replace`"];
         sandbox.train(&format!("{base} {other}")).failed(5, &messages);
     }
     assert_eq!(sandbox.read("out/report.json"), before, "nothing was touched");
@@ -227,7 +234,7 @@ fn the_same_again_is_verified_and_something_else_is_refused() {
     let mut model = sandbox.read("out/model.safetensors");
     *model.last_mut().unwrap() ^= 1;
     std::fs::write(sandbox.path("out/model.safetensors"), &model).unwrap();
-    sandbox.train(&format!("{args} --seed 9")).failed(5, &["already exists with different content"]);
+    sandbox.train(&format!("{args} --seed 9")).failed(5, &["differs: a file of it is missing or damaged"]);
     let repaired = sandbox.train(&format!("{args} --seed 9 --replace")).report();
     assert_eq!((repaired.unchanged, repaired.model_digest), (false, digest(&sandbox.read("out/model.safetensors"))));
 }

@@ -4,6 +4,7 @@ use schemas::clicks::{N_CATEGORICAL, N_NUMERIC};
 
 use super::Format;
 use super::rules::shortened;
+use crate::ratings::format::looks_like_ratings;
 use crate::{Error, TextFormat};
 
 /// What a Parquet file begins with.
@@ -26,12 +27,11 @@ pub const fn name(columns: Format) -> &'static str {
 /// The format of the text that begins with `head`; `None` when there is nothing but blank lines.
 ///
 /// # Errors
-/// [`Error::NotClicks`] at `place`.
+/// [`Error::NotClicks`] or [`Error::RatingsInstead`] at `place`.
 pub fn recognise(head: &[u8], place: &str) -> Result<Option<TextFormat<Format>>, Error> {
     const MARK: &[u8] = b"\xef\xbb\xbf";
-    let refused = |problem: String| Error::NotClicks { place: place.to_owned(), problem };
     if let Some(kind) = binary(head) {
-        return Err(refused(format!("this is {kind}, not text")));
+        return Err(Error::NotClicks { place: place.to_owned(), problem: format!("this is {kind}, not text") });
     }
     let mark_bytes = if head.starts_with(MARK) { MARK.len() } else { 0 };
     let text = &head[mark_bytes..];
@@ -40,6 +40,10 @@ pub fn recognise(head: &[u8], place: &str) -> Result<Option<TextFormat<Format>>,
     }
     let end = text.iter().position(|&b| b == b'\n');
     let first = trimmed(&text[..end.unwrap_or(text.len())]);
+    let refused = |problem: String| match looks_like_ratings(first) {
+        true => Error::RatingsInstead { place: place.to_owned(), problem },
+        false => Error::NotClicks { place: place.to_owned(), problem },
+    };
     let separator = if first.contains(&b'\t') { b'\t' } else { b',' };
     // No row begins with a letter: labels, row numbers and numbers come first.
     if first.first().is_some_and(|b| b.is_ascii_alphabetic() || *b == b'"') {

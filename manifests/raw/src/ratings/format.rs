@@ -1,8 +1,13 @@
 //! Which of the MovieLens formats a text is in, by its first line. The rows are not looked at here.
 
+use schemas::clicks::{N_CATEGORICAL, N_NUMERIC};
+
 use super::parse::{Columns, Separator};
 use crate::clicks::rules::shortened;
 use crate::{Error, TextFormat};
+
+/// Columns of a click log: the label, numbers and tokens.
+const N_CLICK_COLUMNS: usize = 1 + N_NUMERIC + N_CATEGORICAL;
 
 /// Which columns a text must have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +32,7 @@ pub const fn name(separator: Separator) -> &'static str {
 /// blank lines.
 ///
 /// # Errors
-/// [`Error::UnknownFormat`] or [`Error::UnknownHeader`] at `place`.
+/// [`Error::UnknownFormat`], [`Error::UnknownHeader`] or [`Error::ClicksInstead`] at `place`.
 pub fn recognise(
     head: &[u8],
     asked: Option<Separator>,
@@ -43,6 +48,13 @@ pub fn recognise(
     let end = text.iter().position(|&b| b == b'\n');
     let line = &text[..end.unwrap_or(text.len())];
     let line = line.strip_suffix(b"\r").unwrap_or(line);
+    for separator in [b'\t', b','] {
+        let n_columns = line.iter().filter(|&&b| b == separator).count() + 1;
+        // With the number of the row in front, or without a label.
+        if (N_CLICK_COLUMNS - 1..=N_CLICK_COLUMNS + 1).contains(&n_columns) {
+            return Err(Error::ClicksInstead { place: place.to_owned(), n_columns });
+        }
+    }
     let separator = match asked {
         Some(separator) => separator,
         None => {
@@ -70,6 +82,22 @@ pub fn recognise(
     }
     let skipped_bytes = mark_bytes + end.map_or(text.len(), |end| end + 1);
     Ok(Some(TextFormat { columns, skipped_bytes, skipped_lines: 1 }))
+}
+
+/// Whether a text with this first line looks like ratings.
+#[must_use]
+pub fn looks_like_ratings(line: &[u8]) -> bool {
+    let line = String::from_utf8_lossy(line).to_ascii_lowercase();
+    [Separator::Comma, Separator::Tab, Separator::Colons].iter().any(|separator| {
+        let fields: Vec<&str> = line.split(separator.text()).collect();
+        match fields[..] {
+            ["userid", "movieid" | "itemid", "rating"] | ["userid", "movieid" | "itemid", "rating", _] => true,
+            [user, item, rating] | [user, item, rating, _] => {
+                user.parse::<u32>().is_ok() && item.parse::<u32>().is_ok() && rating.parse::<f32>().is_ok()
+            }
+            _ => false,
+        }
+    })
 }
 
 /// The separator that cuts `line` into the most columns, if any cuts it at all.
@@ -122,6 +150,12 @@ mod tests {
         check("\u{feff}\r\n\n", Some(Separator::Comma), "nothing");
         let unknown = "f:1:1: the first line, `hello`, has no columns separated by a comma, `::` or a tab";
         check("hello\nworld\n", None, unknown);
+        for (n_columns, separator) in [(40, "\t"), (39, "\t"), (41, ","), (40, ",")] {
+            let clicks = format!("f:1:1: {n_columns} columns, expected 4: this looks like a click log");
+            check(&vec!["0"; n_columns].join(separator), None, &clicks);
+            check(&vec!["0"; n_columns].join(separator), Some(Separator::Comma), &clicks);
+        }
+        check(&["0"; 38].join("\t"), None, "movielens-tab 4 0 0");
         let header = "f:1:1: the header `movieId,userId,rating,timestamp` is not userId, movieId, rating, timestamp";
         check("movieId,userId,rating,timestamp\n", None, header);
     }

@@ -94,4 +94,8 @@ impl outcome::Rule for Rule {
     fn problem(self, field: &[u8], columns: Columns) -> String {
         self.explain(field, columns)
     }
+
+    fn fix(self) -> Option<&'static str> {
+        (self == Self::RatingInRange).then_some("bring ratings on another scale to 0.5 to 5 first")
+    }
 }
