@@ -6,6 +6,7 @@
 //! * [`threads`] runs them as threads of this process; [`client`] launches them as processes, which [`job`] tells what to do.
 //! * [`exchange`] and [`control`] are the ports for gradients and for messages, with their implementations.
 //! * [`checkpoints`] and [`records`] are what a run goes on from, [`display`] what is seen of it meanwhile.
+//! * [`watch`] shows a run that was begun elsewhere.
 //! * [`bench`] measures the exchange alone, and computing alone.
 //! * [`forecast`] predicts time and money of runs on functions, [`cost`] counts and adds up what they cost.
 //! * [`doctor`] checks a set-up for functions, [`checkup`] is what of it a function does.
@@ -46,11 +47,12 @@ pub mod stored;
 pub mod supervisor;
 pub mod threads;
 pub mod verify;
+pub mod watch;
 pub mod worker;
 
 use std::time::{Duration, Instant};
 
-use reporting::{Console, Progress};
+use reporting::Console;
 use schemas::cost::Prediction;
 use schemas::records::Finished;
 use schemas::report::{
@@ -60,6 +62,7 @@ use schemas::report::{
 use serde::Serialize;
 
 pub use error::Error;
+use display::published::Published;
 use model::Model;
 use output::{Files, Tables};
 use plan::{Launch, Plan, Task, Work};
@@ -75,7 +78,7 @@ pub const TOOL: &str = concat!("train ", env!("CARGO_PKG_VERSION"));
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Report {
-    /// A model was trained, or was already there.
+    /// A model was trained, here or while it was watched, or was already there.
     Trained(Box<TrainReport>),
     /// What training would do was said.
     DryRun(Box<DryRunReport>),
@@ -114,6 +117,7 @@ pub fn carry_out(work: &Work, console: &Console) -> Result<Report, Error> {
         Work::Evaluate(plan) => evaluate::run(plan, console).map(Box::new).map(Report::Evaluated),
         Work::Recommend(plan) => recommend::run(plan, console).map(Box::new).map(Report::Recommended),
         Work::Scale(scale) => scale::run(scale, console).map(Report::Scaled),
+        Work::Watch(watch) => watch::run(watch, console).map(Box::new).map(Report::Trained),
         Work::Verify(verify) => verify::run(verify, console).map(Box::new).map(Report::Verified),
         Work::BenchExchange(plan) => bench::exchange::run(plan, console).map(Box::new).map(Report::ExchangeMeasured),
         Work::BenchCompute(plan) => bench::compute::run(plan, console).map(Box::new).map(Report::ComputeMeasured),
@@ -133,24 +137,28 @@ pub fn run(plan: &Plan, console: &Console) -> Result<TrainReport, Error> {
     plan.warnings.iter().for_each(|warning| console.warn(warning));
     if let Some(report) = output::existing(plan)? {
         console.note(format!("{} is already there, unchanged", plan.out));
-        output::summarise(plan, &report, console);
+        output::summarise(&plan.out, &report, console);
         return Ok(report);
     }
     let tables = output::prepare(plan)?;
     output::announce(plan, console);
-    let total = plan.shards.manifest.rows.saturating_mul(plan.limits.max_epochs);
-    let progress = console.progress("training", Some(total), plan.task.rows());
-    let watch = Watch { start, console, progress: &progress };
+    let published = match plan.launch {
+        Launch::Threads => Some(Published::begin(&plan.out)?),
+        Launch::Processes(_) => None,
+    };
+    let watch = Watch { start, console, published: published.as_ref() };
     let result = match &plan.task {
         Task::Pmf(task) => train_pmf(plan, task, tables, watch),
         Task::Logistic(task) => train_logistic(plan, task, tables, watch),
     };
-    progress.finish();
+    if let Some(published) = published {
+        published.end(console);
+    }
     let report = result?;
     if matches!(plan.launch, Launch::Processes(_)) {
         client::tidy(plan)?;
     }
-    output::summarise(plan, &report, console);
+    output::summarise(&plan.out, &report, console);
     Ok(report)
 }
 
@@ -161,8 +169,8 @@ pub struct Watch<'a> {
     pub start: Instant,
     /// For words.
     pub console: &'a Console,
-    /// For progress.
-    pub progress: &'a Progress,
+    /// For those who watch from elsewhere, if there is no better way.
+    pub published: Option<&'a Published>,
 }
 
 fn train_pmf(plan: &Plan, task: &plan::pmf::Task, tables: Tables, watch: Watch<'_>) -> Result<TrainReport, Error> {

@@ -5,6 +5,7 @@
 //! Nothing here knows what the tools do.
 
 pub mod interrupt;
+pub mod live;
 mod progress;
 
 use std::io::{IsTerminal, Write};
@@ -108,6 +109,12 @@ impl Console {
     #[must_use]
     pub fn progress(&self, task: &str, total: Option<u64>, unit: &'static str) -> Progress {
         Progress::start(self.progress, task, total, unit)
+    }
+
+    /// Starts to show long work, in rows that are drawn by the caller.
+    #[must_use]
+    pub fn live(&self) -> live::Live {
+        live::Live::start(self.progress)
     }
 
     /// Prints the report line or the error, and gives the exit code.

@@ -17,7 +17,7 @@ pub(crate) enum Style {
 }
 
 /// Time between two plain lines.
-const LINE_INTERVAL: Duration = Duration::from_secs(5);
+pub(crate) const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Progress on one task. Clones show the same task; it may be advanced from any thread.
 #[derive(Clone, Debug)]
