@@ -37,14 +37,17 @@ fn ratings() -> tempfile::TempDir {
 
 /// Whether there is a chart: dots of the training loss, and those of held-out losses.
 fn has_chart(shown: &str) -> bool {
-    shown.chars().any(|c| ('\u{2801}'..='\u{28ff}').contains(&c)) && shown.lines().any(|row| row.contains("│") && row.contains('•'))
+    shown.chars().any(|c| ('\u{2801}'..='\u{28ff}').contains(&c))
+        && shown.lines().any(|row| row.contains("│") && row.contains('•'))
 }
 
 /// The lanes: worker, and what stands behind its bar.
 fn lanes(shown: &str) -> Vec<String> {
     let bar = |c: char| "█▓░▒·".contains(c);
-    let below = shown.lines().skip_while(|row| !row.starts_with("time of the last steps")).skip(1);
-    let is_lane = |row: &&str| row.trim_start().starts_with(|c: char| c.is_ascii_digit()) && row.chars().filter(|c| bar(*c)).count() >= 10;
+    let below = shown.lines().skip_while(|row| !row.starts_with("last steps:")).skip(1);
+    let is_lane = |row: &&str| {
+        row.trim_start().starts_with(|c: char| c.is_ascii_digit()) && row.chars().filter(|c| bar(*c)).count() >= 10
+    };
     below.take_while(is_lane).map(|row| row.split_whitespace().next().unwrap().to_owned()).collect()
 }
 
@@ -54,7 +57,7 @@ fn views(shown: &str, name: &str) -> usize {
 }
 
 fn whole(shown: &str) -> bool {
-    has_chart(shown) && shown.contains("held-out RMSE") && shown.contains("steps/s") && lanes(shown).len() == 2
+    has_chart(shown) && shown.contains("• held-out ") && shown.contains("steps/s") && lanes(shown).len() == 2
 }
 
 /// The shell is back, after a command that ended with `code`.
@@ -107,19 +110,23 @@ fn the_last_view_stays_above_the_report() {
     let folder = ratings();
     let terminal = terminal(folder.path(), &[("NO_COLOR", "1".to_owned())]);
     let pane = terminal.open("end", 100, 50, folder.path());
-    pane.enter(&typed("train --manifest ratings.json --workers 2 --max-epochs 150 --patience 1000 -o run > report.json"));
+    pane.enter(&typed(
+        "train --manifest ratings.json --workers 2 --max-epochs 150 --patience 1000 -o run > report.json",
+    ));
     let said = ended(&pane, 0);
     println!("{said}");
     assert_eq!(views(&said, "ratings-pmf"), 1, "{said}");
     let at = |what: &str| said.find(what).unwrap_or_else(|| panic!("no {what} in\n{said}"));
-    assert!(at("time of the last steps") < at("all epochs are done") && at("epoch 150 of 150") < at("this model "));
+    assert!(at("last steps:") < at("all epochs are done") && at("epoch 150 of 150") < at("this model "));
     assert!(said.contains("100 %"), "{said}");
     assert!(!pane.shown_with_colors().contains("\x1b["), "NO_COLOR is set");
     let report: Value = serde_json::from_slice(&std::fs::read(folder.path().join("report.json")).unwrap()).unwrap();
     assert_eq!(report["stopped_by"], "max_epochs");
     for arguments in ["--progress never", "--quiet"] {
         pane.enter("clear; tmux -S ../socket clear-history 2>/dev/null");
-        pane.enter(&typed(&format!("train --manifest ratings.json --max-epochs 60 --replace -o run {arguments} > report.json")));
+        pane.enter(&typed(&format!(
+            "train --manifest ratings.json --max-epochs 60 --replace -o run {arguments} > report.json"
+        )));
         let said = ended(&pane, 0);
         assert!(!has_chart(&said.split("clear;").last().unwrap().to_owned()), "{said}");
     }
@@ -151,7 +158,9 @@ fn a_run_on_threads_is_watched_through_its_place() {
     ended(&begun, 130);
     piped.wait().failed(75, &["does not go on, and has no report", "look where it was begun"]);
     // One that comes to its end, and is watched until then.
-    begun.enter(&typed("train --manifest ratings.json --workers 2 --max-epochs 3000 --patience 3000 -o whole > report.json"));
+    begun.enter(&typed(
+        "train --manifest ratings.json --workers 2 --max-epochs 3000 --patience 3000 -o whole > report.json",
+    ));
     begun.wait("the run", SOON, |_| folder.path().join("whole/live.json").exists());
     let watched = start(folder.path(), "train watch whole", &[]).wait();
     let said = ended(&begun, 0);

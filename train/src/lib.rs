@@ -61,8 +61,8 @@ use schemas::report::{
 };
 use serde::Serialize;
 
-pub use error::Error;
 use display::published::Published;
+pub use error::Error;
 use model::Model;
 use output::{Files, Tables};
 use plan::{Launch, Plan, Task, Work};

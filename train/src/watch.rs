@@ -48,7 +48,8 @@ const REPORT_POLL: Duration = Duration::from_millis(500);
 pub fn run(watch: &Watch, console: &Console) -> Result<TrainReport, Error> {
     let out = &watch.run;
     // A run that takes the place of another has that one's report in its place until it is over.
-    let watcher = Watcher { out, before: report(out)?, screen: Screen::new(console), latest: None, heard: Instant::now() };
+    let watcher =
+        Watcher { out, before: report(out)?, screen: Screen::new(console), latest: None, heard: Instant::now() };
     let finished = if out.size(job::KEY)?.is_some() {
         watcher.through_client(&Job::read(out)?, watch)?
     } else if out.size(KEY)?.is_some() {

@@ -42,7 +42,7 @@ impl Terminal {
             Ok(Self { program: program.clone(), folder, _server: server })
         });
         // UTF-8 whatever the language here is, and nobody's profile.
-        for (name, value) in [("LC_ALL", "C.UTF-8"), ("PS1", "$ "), ("ENV", "")] {
+        for (name, value) in [("LC_ALL", "C.UTF-8"), ("ENV", "")] {
             terminal.tmux(&["set-environment", "-g", name, value]);
         }
         for (name, value) in env {
@@ -63,7 +63,10 @@ impl Terminal {
         self.tmux(&["set-option", "-t", name, "status", "off"]);
         let pane = Pane { terminal: self, name: name.to_owned() };
         pane.resize(columns.parse().unwrap_or(80), rows.parse().unwrap_or(24));
-        pane.wait("a prompt", READY_LIMIT, |shown| shown.trim_end().ends_with('$'));
+        pane.wait("a prompt", READY_LIMIT, |shown| shown.trim_end().ends_with(['$', '#']));
+        // The same for everybody.
+        pane.enter("PS1='$ '; clear");
+        pane.wait("an empty pane", READY_LIMIT, |shown| shown.trim_end() == "$");
         pane
     }
 

@@ -55,12 +55,12 @@ pub fn draw(seen: &Seen, columns: u16, rows: u16) -> Buffer {
     let mut put = |buffer: &mut Buffer, left: Line<'_>, right: Line<'_>| {
         let room = columns.saturating_sub(u16::try_from(right.width()).unwrap_or(u16::MAX));
         buffer.set_line(room, next, &right, columns - room);
-        buffer.set_line(0, next, &left, room.saturating_sub(1));
+        buffer.set_line(0, next, &left, if room == columns { columns } else { room.saturating_sub(1) });
         next += 1;
     };
     put(&mut buffer, Line::from(seen.run.clone().bold()), time_and_money(seen));
     put(&mut buffer, way(seen, columns), Line::default());
-    put(&mut buffer, losses(seen), Line::default());
+    put(&mut buffer, losses(seen, columns), Line::default());
     if layout.chart > 0 {
         chart(seen, Rect::new(0, next, columns, layout.chart), &mut buffer);
         next += layout.chart;
@@ -156,13 +156,16 @@ fn way(seen: &Seen, columns: u16) -> Line<'static> {
 }
 
 /// `RMSE 0.7312   • held-out RMSE 0.7421, best 0.7419 after epoch 11`
-fn losses(seen: &Seen) -> Line<'static> {
+fn losses(seen: &Seen, columns: u16) -> Line<'static> {
     let Some(last) = seen.train.last() else { return Line::from("no step is done yet".dim()) };
     let mut spans = vec![format!("{} {:.4}", seen.loss, last.loss).fg(TRAIN)];
     if let Some(evaluated) = seen.evaluated {
-        spans.push(format!("   • held-out {} {:.4}", seen.loss, evaluated.loss).fg(HELD_OUT));
+        let loss = if columns < 80 { "" } else { &format!("{} ", seen.loss) };
+        spans.push(format!("   • held-out {loss}{:.4}", evaluated.loss).fg(HELD_OUT));
         match seen.best {
-            Some(best) if best == evaluated => spans.push(format!(", the best so far, after epoch {}", best.epoch + 1).into()),
+            Some(best) if best == evaluated => {
+                spans.push(format!(" after epoch {}, the best so far", best.epoch + 1).into())
+            }
             Some(best) => spans.push(format!(", best {:.4} after epoch {}", best.loss, best.epoch + 1).into()),
             None => {}
         }
@@ -196,10 +199,7 @@ fn chart(seen: &Seen, area: Rect, buffer: &mut Buffer) {
 
 /// `33.1 steps/s   18.4 M ratings/s   158 KB a step   2 workers   1 launched again`
 fn rates(seen: &Seen) -> Line<'static> {
-    let mut texts = vec![
-        steps_per_second(seen),
-        format!("{} {}/s", count(seen.rows_per_second as u64), seen.rows_are),
-    ];
+    let mut texts = vec![steps_per_second(seen), format!("{} {}/s", count(seen.rows_per_second as u64), seen.rows_are)];
     if seen.bytes_per_step > 0 {
         texts.push(format!("{} a step", bytes(seen.bytes_per_step)));
     }
@@ -225,11 +225,15 @@ fn bytes(bytes: u64) -> String {
 }
 
 /// What a lane's bar is made of: the sign, its colour, and what it stands for.
-const SHARES: [(&str, Color, &str); 4] =
-    [("█", Color::Cyan, "compute"), ("▓", Color::Blue, "exchange"), ("░", Color::Reset, "wait"), ("▒", Color::Magenta, "read")];
+const SHARES: [(&str, Color, &str); 4] = [
+    ("█", Color::Cyan, "compute"),
+    ("▓", Color::Blue, "exchange"),
+    ("░", Color::Reset, "wait"),
+    ("▒", Color::Magenta, "read"),
+];
 
 fn legend() -> Line<'static> {
-    let mut spans = vec!["time of the last steps: ".dim()];
+    let mut spans = vec!["last steps: ".dim()];
     for (sign, color, name) in SHARES {
         spans.push(sign.fg(color));
         spans.push(format!(" {name}  ").dim());
@@ -244,7 +248,8 @@ fn lanes(seen: &Seen, layout: &Layout, top: u16, buffer: &mut Buffer) {
         n => (room - 1, n - room + 1),
     };
     let lives = seen.lanes.iter().any(|lane| lane.incarnation > 0);
-    let name = |lane: &Lane| if lives { format!("{}.{}", lane.worker, lane.incarnation) } else { lane.worker.to_string() };
+    let name =
+        |lane: &Lane| if lives { format!("{}.{}", lane.worker, lane.incarnation) } else { lane.worker.to_string() };
     let digits = seen.lanes.iter().map(|lane| name(lane).len()).max().unwrap_or(1);
     let place = |at: usize| {
         let (column, row) = (at / usize::from(layout.lane_rows), at % usize::from(layout.lane_rows));
@@ -288,7 +293,11 @@ fn cell(lane: &Lane, name: &str) -> Line<'static> {
         Phase::Leaving => ("leaving", Some(TROUBLE)),
     };
     // How long a worker was not heard of matters once it is more than a step takes as a rule.
-    let silence = if lane.silence >= 3 { format!(" {}", duration(Duration::from_secs(lane.silence.into()))) } else { String::new() };
+    let silence = if lane.silence >= 3 {
+        format!(" {}", duration(Duration::from_secs(lane.silence.into())))
+    } else {
+        String::new()
+    };
     let moved = if lane.bytes > 0 { bytes(lane.bytes).replace(' ', " ") } else { String::new() };
     let rest = usize::from(LANE_COLUMNS).saturating_sub(name.chars().count() + BAR + 3);
     let room = rest.saturating_sub(moved.chars().count());
@@ -383,7 +392,14 @@ mod tests {
     #[test]
     fn everything_has_its_row() {
         let mut seen = seen(2);
-        seen.lanes[1] = Lane { worker: 1, incarnation: 1, phase: Phase::Starting, silence: 12, shares: Shares::default(), bytes: 0 };
+        seen.lanes[1] = Lane {
+            worker: 1,
+            incarnation: 1,
+            phase: Phase::Starting,
+            silence: 12,
+            shares: Shares::default(),
+            bytes: 0,
+        };
         (seen.relaunches, seen.usd, seen.budget) = (1, Some(0.0021), Some(0.5));
         let rows = shown(&seen, 90, 40);
         let text = rows.join("\n");
@@ -396,8 +412,11 @@ mod tests {
         assert!(rows[12].contains("step 3") && rows[12].ends_with("step 300"), "{text}");
         assert!(rows[3..12].iter().any(|row| row.contains('•')), "held-out losses are dots\n{text}");
         assert!(rows[3..12].iter().any(|row| row.chars().any(|c| ('\u{2801}'..='\u{28ff}').contains(&c))), "{text}");
-        assert_eq!(rows[13], "33.1 steps/s   331.0 k rows/s   316.0 kB a step   2 workers   1 launched again", "{text}");
-        assert_eq!(rows[15], "0.0 ██████▓▓░▒ at work      158.0 kB", "{text}");
+        assert_eq!(
+            rows[13], "33.1 steps/s   331.0 k rows/s   316.0 kB a step   2 workers   1 launched again",
+            "{text}"
+        );
+        assert_eq!(rows[15], "0.0 ██████▓▓░░ at work      158.0 kB", "{text}");
         assert_eq!(rows[16], "1.1 ·········· starting 12s", "{text}");
     }
 
@@ -408,12 +427,12 @@ mod tests {
             (24, 80, 24, 12, 2, 0),
             (24, 120, 40, 12, 2, 0),
             (24, 120, 24, 8, 3, 0),
-            (24, 60, 24, 14, 1, 11),
-            (100, 80, 24, 14, 2, 73),
-            (1000, 120, 50, 40, 3, 881),
+            (24, 60, 24, 13, 1, 12),
+            (100, 80, 24, 13, 2, 75),
+            (1000, 120, 50, 39, 3, 884),
         ] {
             let text = shown(&seen(n), columns, rows - 1);
-            let at = text.iter().position(|row| row.starts_with("time of the last steps")).unwrap();
+            let at = text.iter().position(|row| row.starts_with("last steps")).unwrap();
             let found = &text[at + 1..];
             let cells = found.iter().map(|row| row.matches("at work").count()).max().unwrap();
             assert_eq!((found.len(), cells), (lanes, columns_of_lanes), "{n} {columns} {rows}\n{}", text.join("\n"));
@@ -430,15 +449,15 @@ mod tests {
         for rows in 1..=30 {
             let text = shown(&seen, 80, rows);
             assert!(text.len() <= usize::from(rows));
-            assert_eq!(has(&text, "held-out log loss"), rows >= TEXT_ROWS, "{text:#?}");
-            assert_eq!(has(&text, "step 300"), rows >= TEXT_ROWS, "{text:#?}");
+            assert_eq!(has(&text, "best 0.4281 after epoch 2"), rows >= TEXT_ROWS, "{text:#?}");
+            assert_eq!(has(&text, "step 300 of 2000"), rows >= TEXT_ROWS, "{text:#?}");
             assert_eq!(has(&text, "0.6727"), rows >= TEXT_ROWS + CHART_ROWS.0 + 2, "{text:#?}");
-            assert_eq!(has(&text, "at work"), rows > TEXT_ROWS + 1, "{text:#?}");
+            assert_eq!(has(&text, "at work"), rows > TEXT_ROWS, "{text:#?}");
         }
         for columns in [1, 20, 58] {
             assert_eq!(shown(&seen, columns, 24), [line(&seen)[..columns.into()].trim_end()]);
         }
-        assert_eq!(shown(&seen, 59, 24).len(), 22);
+        assert_eq!(shown(&seen, 59, 24).len(), 23);
     }
 
     #[test]

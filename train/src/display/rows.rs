@@ -9,7 +9,9 @@ use reporting::live::Row;
 #[must_use]
 pub fn rows(buffer: &Buffer, color: bool) -> Vec<Row> {
     let area = buffer.area;
-    (area.top()..area.bottom()).map(|y| row((area.left()..area.right()).filter_map(|x| buffer.cell((x, y))), color)).collect()
+    (area.top()..area.bottom())
+        .map(|y| row((area.left()..area.right()).filter_map(|x| buffer.cell((x, y))), color))
+        .collect()
 }
 
 fn row<'a>(cells: impl Iterator<Item = &'a Cell>, color: bool) -> Row {

@@ -105,7 +105,8 @@ impl View {
         for (worker, incarnation) in lives {
             let starting =
                 Lane { worker, incarnation, phase: Phase::Starting, silence: 0, shares: Shares::default(), bytes: 0 };
-            match self.seen.lanes.iter_mut().find(|lane| lane.worker == worker) {
+            // Lanes are in the order of the workers, and none is left out.
+            match self.seen.lanes.get_mut(worker as usize) {
                 Some(lane) if lane.incarnation < incarnation && lane.phase != Phase::Leaving => *lane = starting,
                 Some(_) => {}
                 None => self.seen.lanes.push(starting),
@@ -289,8 +290,7 @@ mod tests {
             view.at(0.0).lanes.iter().map(|lane| (lane.worker, lane.incarnation, lane.phase)).collect()
         };
         assert_eq!(phases(&mut view), [(0, 0, Phase::Starting), (1, 0, Phase::Starting)]);
-        let heard: Vec<Lane> =
-            view.at(0.0).lanes.iter().map(|lane| Lane { phase: Phase::Stepping, ..*lane }).collect();
+        let heard: Vec<Lane> = view.at(0.0).lanes.iter().map(|lane| Lane { phase: Phase::Stepping, ..*lane }).collect();
         view.hear(News { lanes: heard.clone(), ..News::default() }, 1.0);
         view.launched([(0, 0), (1, 0)].into_iter());
         assert_eq!(phases(&mut view), [(0, 0, Phase::Stepping), (1, 0, Phase::Stepping)]);
