@@ -13,7 +13,7 @@ use super::{World, start};
 /// Until something is seen that comes soon.
 const SOON: Duration = Duration::from_secs(30);
 /// A run that goes on until it is stopped.
-const ENDLESS: &str = "--max-epochs 1000000 --patience 1000000";
+const ENDLESS: &str = "--learning-rate 0.0001 --max-epochs 1000000 --patience 1000000";
 
 fn terminal(folder: &Path, env: &[(&str, String)]) -> Terminal {
     let path = format!("{}:{}", programs().display(), std::env::var("PATH").unwrap());

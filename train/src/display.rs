@@ -58,7 +58,9 @@ impl<'a> Screen<'a> {
 
     /// Says one line when `--verbose`.
     pub fn detail(&mut self, text: &str) {
-        self.live.aside(|| self.console.detail(text));
+        if self.console.is_verbose() {
+            self.live.aside(|| self.console.detail(text));
+        }
     }
 }
 

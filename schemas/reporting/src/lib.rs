@@ -97,6 +97,12 @@ impl Console {
         }
     }
 
+    /// Whether details are said.
+    #[must_use]
+    pub const fn is_verbose(&self) -> bool {
+        self.verbose
+    }
+
     /// Says one line of warning, unless `--quiet`.
     pub fn warn(&self, text: impl AsRef<str>) {
         if !self.quiet {

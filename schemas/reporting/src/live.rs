@@ -87,7 +87,9 @@ impl Live {
     /// Has `say` say something above what is shown.
     pub fn aside(&mut self, speak: impl FnOnce()) {
         let rows = std::mem::take(&mut self.region.rows);
-        say(&self.region.erase(&rows, size()));
+        if !rows.is_empty() {
+            say(&Region::erase(&rows, size()));
+        }
         speak();
         if !rows.is_empty() {
             self.show(rows);
@@ -113,19 +115,17 @@ struct Region {
 }
 
 impl Region {
-    /// To the beginning of `rows`, as a terminal of this size has them: one that became narrower has broken them.
-    fn home(&self, rows: &[Row], (height, columns): (u16, u16)) -> String {
+    /// How many rows of a terminal of this size `rows` take: one that became narrower has broken them.
+    fn height(rows: &[Row], (height, columns): (u16, u16)) -> u32 {
         let broken = |row: &Row| u32::from(row.columns.max(1)).div_ceil(u32::from(columns.max(1)));
-        let up: u32 = rows.iter().map(broken).sum();
-        match up.min(u32::from(height.saturating_sub(1))) {
-            0 => "\r".to_owned(),
-            up => format!("\r\x1b[{up}A"),
-        }
+        rows.iter().map(broken).sum::<u32>().min(u32::from(height.saturating_sub(1)))
     }
 
-    /// Takes `rows` away.
-    fn erase(&mut self, rows: &[Row], size: (u16, u16)) -> String {
-        if rows.is_empty() { String::new() } else { self.home(rows, size) + "\x1b[J" }
+    /// Takes `rows` away, and goes to where they began.
+    fn erase(rows: &[Row], size: (u16, u16)) -> String {
+        let height = Self::height(rows, size);
+        // Row by row: some terminals keep what was on the screen when all of it is cleared at once.
+        up(height) + &"\x1b[2K\x1b[1B".repeat(height as usize) + "\x1b[2K" + &up(height)
     }
 
     /// Writes `rows` over those that are there. Rows that are the same are passed over, so that nothing flickers.
@@ -133,10 +133,7 @@ impl Region {
         let before = std::mem::take(&mut self.rows);
         let resized = self.columns != size.1;
         self.columns = size.1;
-        let mut text = if before.is_empty() { String::new() } else { self.home(&before, size) };
-        if resized && !before.is_empty() {
-            text += "\x1b[J";
-        }
+        let mut text = if resized { Self::erase(&before, size) } else { up(Self::height(&before, size)) };
         for (at, row) in rows.iter().enumerate() {
             if resized || before.get(at) != Some(row) {
                 text += &row.text;
@@ -151,6 +148,11 @@ impl Region {
     }
 }
 
+/// To the beginning of the row that is so many rows above.
+fn up(rows: u32) -> String {
+    if rows == 0 { "\r".to_owned() } else { format!("\r\x1b[{rows}A") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,21 +164,21 @@ mod tests {
 
     #[test]
     fn only_what_changes_is_written() {
-        let mut region = Region::default();
+        let mut region = Region { columns: 80, ..Region::default() };
         let size = (24, 80);
-        assert_eq!(region.replace(rows(&["a", "b"]), size), "a\x1b[K\nb\x1b[K\n\x1b[J");
+        assert_eq!(region.replace(rows(&["a", "b"]), size), "\ra\x1b[K\nb\x1b[K\n\x1b[J");
         assert_eq!(region.replace(rows(&["a", "c"]), size), "\r\x1b[2A\nc\x1b[K\n\x1b[J");
         assert_eq!(region.replace(rows(&["a"]), size), "\r\x1b[2A\n\x1b[J");
-        let before = std::mem::take(&mut region.rows);
-        assert_eq!(region.erase(&before, size), "\r\x1b[1A\x1b[J");
-        assert_eq!(region.erase(&[], size), "");
+        assert_eq!(Region::erase(&region.rows, size), "\r\x1b[1A\x1b[2K\x1b[1B\x1b[2K\r\x1b[1A");
     }
 
     #[test]
     fn rows_that_a_narrower_terminal_broke_are_gone_back_over() {
         let mut region = Region::default();
         region.replace(rows(&["0123456789", "", "01234"]), (24, 80));
-        assert_eq!(region.replace(rows(&["x"]), (24, 5)), "\r\x1b[4A\x1b[Jx\x1b[K\n\x1b[J");
+        let narrower = region.replace(rows(&["x"]), (24, 5));
+        let cleared = "\x1b[2K\x1b[1B".repeat(4);
+        assert_eq!(narrower, format!("\r\x1b[4A{cleared}\x1b[2K\r\x1b[4Ax\x1b[K\n\x1b[J"));
         region.replace(rows(&["x"; 30]), (24, 5));
         assert!(region.replace(rows(&["x"]), (10, 5)).starts_with("\r\x1b[9A"), "no further than the terminal goes");
     }
