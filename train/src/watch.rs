@@ -179,7 +179,7 @@ impl Watcher<'_> {
             if began.elapsed() >= wait {
                 return Err(Error::Ended {
                     kind: schemas::exit::ErrorKind::Unavailable,
-                    error: format!("{} does not go on, and has no report", self.out),
+                    error: format!("{}: the run does not go on, and has no report", self.out),
                     fix: Some(
                         "look where it was begun: it was interrupted, killed or has failed; a run of processes goes on with `train --resume`"
                             .to_owned(),

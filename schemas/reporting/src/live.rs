@@ -97,6 +97,15 @@ impl Live {
     }
 }
 
+impl Drop for Live {
+    /// What comes next begins in a row of its own, also when a key was pressed.
+    fn drop(&mut self) {
+        if !self.region.rows.is_empty() {
+            say("\r\x1b[K");
+        }
+    }
+}
+
 /// Rows and columns of the terminal.
 fn size() -> (u16, u16) {
     Term::stderr().size()
