@@ -16,6 +16,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub struct Terminal {
     program: PathBuf,
     folder: PathBuf,
+    /// Of who opens a pane tmux takes the search path.
+    env: Vec<(String, String)>,
     _server: Server,
 }
 
@@ -39,7 +41,8 @@ impl Terminal {
             let arguments = ["-D", "-u", "-f", "/dev/null", "-S", "socket"].map(str::to_owned);
             let mut server = Server::start(&program, &arguments, folder.clone()).map_err(|e| e.to_string())?;
             server.wait(READY_LIMIT, PAUSE, |_| folder.join("socket").exists())?;
-            Ok(Self { program: program.clone(), folder, _server: server })
+            let env = env.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+            Ok(Self { program: program.clone(), folder, env, _server: server })
         });
         // UTF-8 whatever the language here is, and nobody's profile.
         for (name, value) in [("LC_ALL", "C.UTF-8"), ("ENV", "")] {
@@ -72,7 +75,8 @@ impl Terminal {
 
     fn tmux(&self, arguments: &[&str]) -> String {
         let mut command = Command::new(&self.program);
-        command.args(["-u", "-S", "socket"]).args(arguments).current_dir(&self.folder).env("LC_ALL", "C.UTF-8");
+        command.args(["-u", "-S", "socket"]).args(arguments).current_dir(&self.folder);
+        command.envs(self.env.iter().cloned()).env("LC_ALL", "C.UTF-8");
         let output = command.output().expect("tmux is there");
         assert!(output.status.success(), "tmux {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).expect("it is asked for UTF-8")
