@@ -8,7 +8,8 @@
 //! | `gristmill.run` 1 | [`report::TrainReport`] | `train` | people, schedulers |
 //! | `gristmill.prices` 1 | [`cost::Prices`] | people | `train` |
 //! | report lines | [`report`] | every tool, last line of standard output | schedulers |
-//! | protocol 2 | [`message::Envelope`] | client, supervisor and workers | each other |
+//! | `gristmill.live` 1 | [`live::Seen`] | `train` | `train watch` |
+//! | protocol 4 | [`message::Envelope`] | client, supervisor and workers | each other |
 //!
 //! **Compatibility.** Every file carries its format and version. A reader accepts every version that was released and
 //! refuses a newer one by name. New optional fields and new kinds keep the version; anything else raises it. The JSON Schemas in `json/`
@@ -20,6 +21,7 @@ pub mod clicks;
 pub mod cost;
 pub mod dataset;
 pub mod exit;
+pub mod live;
 pub mod manifest;
 pub mod message;
 pub mod preparation;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dataset::Object;
 use crate::exit::ErrorKind;
+use crate::live::{Lane, Seen};
 use crate::records::{BatchLoss, EvaluationRecord, Outcome, Scores, StepRecord, StepTimings};
 use crate::report::StopReason;
 
@@ -26,6 +27,8 @@ pub enum Party {
     Supervisor,
     /// A worker, by its number from 0.
     Worker(u32),
+    /// Who looks on, by a number of its own choice.
+    Watcher(u32),
 }
 
 impl Party {
@@ -42,6 +45,7 @@ impl std::fmt::Display for Party {
             Self::Client => f.write_str("the client"),
             Self::Supervisor => f.write_str("the supervisor"),
             Self::Worker(number) => write!(f, "worker {number}"),
+            Self::Watcher(number) => write!(f, "watcher {number}"),
         }
     }
 }
@@ -96,7 +100,7 @@ pub enum Message {
         /// Their step.
         step: u64,
     },
-    /// Worker to supervisor: it cannot go on.
+    /// Worker to supervisor: it cannot go on. Client to watcher: it does not let it watch.
     Failed {
         /// What kind of failure.
         kind: ErrorKind,
@@ -145,16 +149,33 @@ pub enum Message {
         step: Option<StepRecord>,
         /// Rows of all steps so far.
         rows: u64,
+        /// The losses of the steps since the last time.
+        losses: Losses,
         /// Evaluations.
         evaluations: Vec<EvaluationRecord>,
+        /// What the workers are at; empty when that was said a moment ago.
+        lanes: Vec<Lane>,
     },
-    /// A part that the client cannot watch, to the client: this life is over.
+    /// Watcher to client: it wants to see the run for the next seconds.
+    Watch,
+    /// Client to watcher: the run as it is.
+    Seen(Box<Seen>),
+    /// A part that the client cannot watch, to the client, or the client to a watcher: this life is over.
     Gone {
         /// Why, if it could not go on.
         failure: Option<Failure>,
     },
     /// Supervisor to client: the run is over, and everything is on record.
     Ended(Outcome),
+}
+
+/// The losses of some steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Losses {
+    /// Sum of the rows' losses.
+    pub loss_sum: f64,
+    /// Rows.
+    pub rows: u64,
 }
 
 /// Why a part of a run could not go on.

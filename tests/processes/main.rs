@@ -18,6 +18,7 @@ mod parts;
 mod refusals;
 mod resumed;
 mod tally;
+mod terminal;
 
 use std::path::Path;
 use std::time::{Duration, Instant};

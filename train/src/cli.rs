@@ -53,6 +53,9 @@ pub const PLAN_EXAMPLES: [&str; 2] = [
     "train plan --manifest criteo.json --workers 24 --memory-mb 1024 --prices my-prices.json",
 ];
 
+/// Examples of `train watch --help`.
+pub const WATCH_EXAMPLES: [&str; 1] = ["train watch runs/biased"];
+
 fn after_help(examples: &[&str]) -> String {
     format!("Examples:\n  {}\n\n{EXIT_CODES_HELP}", examples.join("\n  "))
 }
@@ -98,6 +101,12 @@ pub enum Command {
     Recommend(Recommend),
     /// Change the number of workers of a run that goes on.
     Scale(Scale),
+    /// Show a run that was begun elsewhere, until it is over.
+    ///
+    /// Of a run of processes, or functions, its client says how it is, through RabbitMQ; of a run on threads it lies in the run's place.
+    /// Several may watch at once, and none of them disturbs the run. The end is as the run's: its report, or its error and exit code.
+    #[command(after_long_help = after_help(&WATCH_EXAMPLES))]
+    Watch(Watch),
     /// Prove that every mini-batch of a run counted exactly once in every epoch.
     Verify(Verify),
     /// Make a page to look at, and charts, of one run or of several laid over each other.
@@ -349,6 +358,16 @@ pub struct Scale {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub workers: u32,
     /// The run's RabbitMQ [default: $GRISTMILL_AMQP].
+    #[arg(long, value_name = "URL")]
+    pub amqp: Option<String>,
+}
+
+/// Flags of `train watch`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Watch {
+    /// The place of the run: its folder, or s3://.
+    pub run: String,
+    /// The run's RabbitMQ, if it has one [default: $GRISTMILL_AMQP].
     #[arg(long, value_name = "URL")]
     pub amqp: Option<String>,
 }

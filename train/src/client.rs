@@ -5,6 +5,7 @@ mod bill;
 pub(crate) mod functions;
 mod launcher;
 mod processes;
+mod watchers;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -12,14 +13,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use manifests::digest::digest;
 use reporting::interrupt;
-use schemas::exit::ErrorKind;
-use schemas::message::{Address, Envelope, Message, Party};
+use schemas::exit::{ErrorKind, Explain};
+use schemas::message::{Address, Envelope, Failure, Message, Party};
 use schemas::records::{Finished, Outcome};
 
 use crate::Watch;
 use crate::checkpoints::{Checkpoints, Known};
 use crate::control::{ControlError, ControlPlane, Mailbox};
-use crate::display::Display;
+use crate::display::{Display, News};
 use crate::error::{Error, last_error};
 use crate::job::Job;
 use crate::output::Launched;
@@ -32,6 +33,7 @@ use crate::servers::{Connections, DEADLINE, FIRST_DEADLINE};
 use crate::threads::failure;
 use bill::Bill;
 use launcher::{End, Launcher, Life, Role};
+use watchers::Watchers;
 
 /// How often the client looks after its processes.
 const POLL: Duration = Duration::from_millis(20);
@@ -89,14 +91,18 @@ pub fn train(plan: &Plan, processes: &Processes, watch: Watch<'_>) -> Result<Tra
         checkpoints.clear()?;
     }
     plan.job(session.clone(), processes).write(&plan.out)?;
-    let rules = plan.rules()?;
+    let budget = match &processes.workers {
+        Workers::Functions(settings) => settings.budget.map(|budget| budget.usd),
+        _ => None,
+    };
     let mut client = Client {
         session: &session,
         worker_timeout: processes.worker_timeout,
         supervisors_by,
         workers_by,
         connections: &connections,
-        display: Display::new(watch.console, watch.progress, rules.metric, rules.holdout_base),
+        display: Display::new(plan, budget, watch)?,
+        watchers: Watchers::default(),
         supervisor: None,
         supervisors: 0,
         leads: 0,
@@ -116,39 +122,10 @@ pub fn train(plan: &Plan, processes: &Processes, watch: Watch<'_>) -> Result<Tra
     let mut mailbox = client.connections.control.open(client.me())?;
     let outcome = client.run(&mut *mailbox);
     client.end(mailbox, &outcome);
-    let begun = std::mem::take(&mut client.begun);
-    let functions = client.bill.as_ref().map(|bill| bill.report(plan.workers));
-    let overspent = client.overspent;
-    // What went wrong before says more than that something is left.
-    let cleared = connections.clear();
-    let outcome = outcome?;
-    cleared?;
-    match outcome {
-        Outcome::Finished(finished) => {
-            let (checkpoint, records, _) = checkpoints.open(&session, 0, &Known::default())?;
-            let kept = checkpoint.and_then(|checkpoint| checkpoint.kept);
-            let kept = kept.ok_or_else(|| Error::Internal("the run has kept no model".to_owned()))?;
-            let launched = Launched { begun, functions };
-            Ok(Trained { finished, records, state: checkpoints.state(&kept)?, launched })
-        }
-        Outcome::Stopped { steps } => {
-            let run = format!("{}{}", plan.out, processes.workers.flags());
-            if let (Some(budget), Some(functions)) = (overspent, &functions) {
-                return Err(Error::Budget { budget, spent: functions.cost.total, steps, run });
-            }
-            Err(interrupt::check().map_or_else(
-                |stopped| Error::Paused { stopped, steps, run: run.clone() },
-                |()| Error::Internal("the run was stopped by nobody".to_owned()),
-            ))
-        }
-        outcome => {
-            // A run that has diverged would do so again.
-            if matches!(outcome, Outcome::Diverged { .. }) {
-                tidy(plan)?;
-            }
-            Err(failure(plan, outcome))
-        }
-    }
+    client.display.draw(watch.start.elapsed().as_secs_f64(), true);
+    let result = client.result(plan, processes, &checkpoints, outcome);
+    client.tell_watchers(&result);
+    result
 }
 
 /// Removes what only an unfinished run needs.
@@ -174,6 +151,7 @@ struct Client<'a> {
     workers_by: &'a dyn Launcher,
     connections: &'a Connections,
     display: Display<'a>,
+    watchers: Watchers,
     supervisor: Option<Box<dyn Life>>,
     /// How many lives the supervisor has had.
     supervisors: u32,
@@ -223,7 +201,27 @@ impl Client<'_> {
                 }
                 Ok(()) => {}
             }
+            self.show()?;
         }
+    }
+
+    /// Shows the run here, and to those who watch it from elsewhere.
+    fn show(&mut self) -> Result<(), Error> {
+        let lives = self.incarnations.iter().filter(|(worker, _)| **worker < self.target);
+        self.display.launched(lives.map(|(&worker, &lives)| (worker, lives.saturating_sub(1))));
+        let seconds = self.start.elapsed().as_secs_f64();
+        self.display.draw(seconds, false);
+        for watcher in self.watchers.due(Instant::now()) {
+            let seen = Box::new(self.display.at(seconds).clone());
+            self.hand_over(watcher, Message::Seen(seen))?;
+        }
+        Ok(())
+    }
+
+    /// A life has a successor before its time is over.
+    fn handed_over(&mut self) {
+        self.bill.iter_mut().for_each(|bill| bill.succeeded(true));
+        self.display.besides().handovers += 1;
     }
 
     const fn me(&self) -> Address {
@@ -246,17 +244,19 @@ impl Client<'_> {
             self.leads = self.leads.max(incarnation);
         }
         match envelope.message {
-            Message::Shown { step, rows, evaluations } => {
-                let seconds = self.start.elapsed().as_secs_f64();
-                evaluations.iter().for_each(|record| self.display.evaluation(record, seconds));
+            Message::Shown { step, rows, losses, evaluations, lanes } => {
                 if let Some(bill) = &mut self.bill {
                     bill.step(step.as_ref().map_or(0, |step| step.step), evaluations.len());
                 }
-                if let Some(step) = step {
-                    if self.display.is_news(step.step) {
-                        self.deaths = 0;
-                    }
-                    self.display.step(&step, rows);
+                if step.is_some_and(|step| self.display.is_news(step.step)) {
+                    self.deaths = 0;
+                }
+                let seconds = self.start.elapsed().as_secs_f64();
+                self.display.hear(News { step, rows, losses, evaluations, lanes }, seconds);
+            }
+            Message::Watch => {
+                if let Some(refusal) = self.watchers.hear(envelope.sender, Instant::now()) {
+                    self.hand_over(envelope.sender, refusal)?;
                 }
             }
             Message::Launch { n_workers, silent } => {
@@ -284,14 +284,14 @@ impl Client<'_> {
                 {
                     self.leaving.push((Party::Worker(worker), life));
                     self.launch_worker(worker, BeganBy::Handover)?;
-                    self.bill.iter_mut().for_each(|bill| bill.succeeded(true));
+                    self.handed_over();
                 }
             }
             // Of the supervisor: its successor begins early, and waits for it.
             Message::Leaving { left } if envelope.sender == Party::Supervisor.life(self.supervisors - 1) => {
                 self.leaving.extend(self.supervisor.take().map(|life| (Party::Supervisor, life)));
                 self.launch_supervisor(Some(left))?;
-                self.bill.iter_mut().for_each(|bill| bill.succeeded(true));
+                self.handed_over();
             }
             Message::Gone { failure } => {
                 let end = failure.map_or(End::Done, |f| End::Told { kind: f.kind, error: f.error, fix: f.fix });
@@ -390,7 +390,7 @@ impl Client<'_> {
         let present = match party {
             Party::Supervisor => self.supervisor.as_mut(),
             Party::Worker(worker) => self.workers.get_mut(&worker),
-            Party::Client => None,
+            Party::Client | Party::Watcher(_) => None,
         };
         let leaving = self.leaving.iter_mut().filter(|(p, _)| *p == party).map(|(_, life)| life);
         present.into_iter().chain(leaving).find(|life| life.incarnation() == incarnation)
@@ -403,6 +403,7 @@ impl Client<'_> {
             return Err(Error::Dying { part: part.to_owned(), why: why.to_owned(), deaths: self.deaths });
         }
         self.bill.iter_mut().for_each(|bill| bill.succeeded(false));
+        self.display.besides().relaunches += 1;
         self.display.note(&format!("{part} is launched again: {why}"));
         Ok(())
     }
@@ -416,7 +417,7 @@ impl Client<'_> {
         for (party, life) in supervisor.chain(workers).chain(leaving) {
             bill.see(party.life(life.incarnation()), &mut **life);
         }
-        self.display.cost(bill.cost().total);
+        self.display.besides().usd = Some(bill.cost().total);
         self.overspent = self.overspent.or_else(|| bill.spent());
     }
 
@@ -425,6 +426,7 @@ impl Client<'_> {
         let now = Instant::now();
         let (since, said) = self.stopping.unwrap_or_else(|| {
             self.display.note(&format!("{why}: the model is saved first; a second signal ends everything at once"));
+            self.display.besides().trouble = Some("stopping".to_owned());
             (now, now.checked_sub(REPEAT).unwrap_or(now))
         });
         if since.elapsed() > STOP_MAX {
@@ -440,6 +442,62 @@ impl Client<'_> {
         match self.connections.control.send(to, &envelope(self.session, self.me(), message)) {
             Err(ControlError::NoMailbox { .. }) => Ok(()),
             sent => Ok(sent?),
+        }
+    }
+
+    /// Says something that may be lost.
+    fn hand_over(&self, to: Address, message: Message) -> Result<(), Error> {
+        Ok(self.connections.control.hand_over(to, &envelope(self.session, self.me(), message))?)
+    }
+
+    /// Those who watch are told how the run ended.
+    fn tell_watchers(&mut self, result: &Result<Trained, Error>) {
+        let failure = result.as_ref().err().map(|e| Failure { kind: e.kind(), error: e.to_string(), fix: e.fix() });
+        for watcher in self.watchers.all() {
+            if let Err(error) = self.hand_over(watcher, Message::Gone { failure: failure.clone() }) {
+                self.display.note(&format!("a watcher could not be told of the end: {error}"));
+            }
+        }
+    }
+
+    /// What became of the run.
+    fn result(
+        &mut self,
+        plan: &Plan,
+        processes: &Processes,
+        checkpoints: &Checkpoints,
+        outcome: Result<Outcome, Error>,
+    ) -> Result<Trained, Error> {
+        let functions = self.bill.as_ref().map(|bill| bill.report(plan.workers));
+        // What went wrong before says more than that something is left.
+        let cleared = self.connections.clear();
+        let outcome = outcome?;
+        cleared?;
+        match outcome {
+            Outcome::Finished(finished) => {
+                let (checkpoint, records, _) = checkpoints.open(self.session, 0, &Known::default())?;
+                let kept = checkpoint.and_then(|checkpoint| checkpoint.kept);
+                let kept = kept.ok_or_else(|| Error::Internal("the run has kept no model".to_owned()))?;
+                let launched = Launched { begun: std::mem::take(&mut self.begun), functions };
+                Ok(Trained { finished, records, state: checkpoints.state(&kept)?, launched })
+            }
+            Outcome::Stopped { steps } => {
+                let run = format!("{}{}", plan.out, processes.workers.flags());
+                if let (Some(budget), Some(functions)) = (self.overspent, &functions) {
+                    return Err(Error::Budget { budget, spent: functions.cost.total, steps, run });
+                }
+                Err(interrupt::check().map_or_else(
+                    |stopped| Error::Paused { stopped, steps, run: run.clone() },
+                    |()| Error::Internal("the run was stopped by nobody".to_owned()),
+                ))
+            }
+            outcome => {
+                // A run that has diverged would do so again.
+                if matches!(outcome, Outcome::Diverged { .. }) {
+                    tidy(plan)?;
+                }
+                Err(failure(plan, outcome))
+            }
         }
     }
 

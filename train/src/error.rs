@@ -193,6 +193,24 @@ pub enum Error {
         /// The remedy in words.
         fix: Option<String>,
     },
+    /// A run that was watched and did not end well, or does not let itself be watched.
+    #[error("{error}")]
+    Ended {
+        /// The kind of its failure.
+        kind: ErrorKind,
+        /// Its failure in words.
+        error: String,
+        /// The remedy in words.
+        fix: Option<String>,
+    },
+    /// A run that was watched and says nothing.
+    #[error("{place}: the run was not heard of for {seconds} seconds")]
+    Silent {
+        /// The run's place.
+        place: String,
+        /// For how long.
+        seconds: u64,
+    },
     /// A run that was stopped before it cost too much.
     #[error("stopped after {steps} steps, at ${spent:.4} of the ${budget} of --budget-usd")]
     Budget {
@@ -279,9 +297,9 @@ impl Explain for Error {
                 .into_iter()
                 .find(|kind| i32::from(kind.exit_code()) == *code)
                 .unwrap_or(ErrorKind::Internal),
-            Self::Part { kind, .. } => *kind,
+            Self::Part { kind, .. } | Self::Ended { kind, .. } => *kind,
             Self::Budget { .. } => ErrorKind::Config,
-            Self::Dying { .. } => ErrorKind::Unavailable,
+            Self::Dying { .. } | Self::Silent { .. } => ErrorKind::Unavailable,
             Self::Stopped(stopped) | Self::Dropped { stopped } | Self::Paused { stopped, .. } => stopped.kind(),
             Self::Internal(_) => ErrorKind::Internal,
         }
@@ -325,7 +343,11 @@ impl Explain for Error {
             Self::Process { words, .. } => {
                 words.lines().find_map(|line| line.split_once("fix: ")).map(|(_, fix)| fix.to_owned())
             }
-            Self::Part { fix, .. } => fix.clone(),
+            Self::Part { fix, .. } | Self::Ended { fix, .. } => fix.clone(),
+            Self::Silent { .. } => Some(
+                "look where it was begun: it was killed, stands still or is cut off; a run of processes goes on with `train --resume`"
+                    .to_owned(),
+            ),
             Self::Budget { run, .. } => {
                 Some(format!("go on with `train --resume {run}` and another --budget-usd"))
             }

@@ -6,6 +6,7 @@
 //! * [`threads`] runs them as threads of this process; [`client`] launches them as processes, which [`job`] tells what to do.
 //! * [`exchange`] and [`control`] are the ports for gradients and for messages, with their implementations.
 //! * [`checkpoints`] and [`records`] are what a run goes on from, [`display`] what is seen of it meanwhile.
+//! * [`watch`] shows a run that was begun elsewhere.
 //! * [`bench`] measures the exchange alone, and computing alone.
 //! * [`forecast`] predicts time and money of runs on functions, [`cost`] counts and adds up what they cost.
 //! * [`doctor`] checks a set-up for functions, [`checkup`] is what of it a function does.
@@ -48,11 +49,12 @@ pub mod stored;
 pub mod supervisor;
 pub mod threads;
 pub mod verify;
+pub mod watch;
 pub mod worker;
 
 use std::time::{Duration, Instant};
 
-use reporting::{Console, Progress};
+use reporting::Console;
 use schemas::cost::Prediction;
 use schemas::records::Finished;
 use schemas::report::{
@@ -61,6 +63,7 @@ use schemas::report::{
 };
 use serde::Serialize;
 
+use display::published::Published;
 pub use error::Error;
 use model::Model;
 use output::{Files, Launched, Tables};
@@ -77,7 +80,7 @@ pub const TOOL: &str = concat!("train ", env!("CARGO_PKG_VERSION"));
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Report {
-    /// A model was trained, or was already there.
+    /// A model was trained, here or while it was watched, or was already there.
     Trained(Box<TrainReport>),
     /// What training would do was said.
     DryRun(Box<DryRunReport>),
@@ -118,6 +121,7 @@ pub fn carry_out(work: &Work, console: &Console) -> Result<Report, Error> {
         Work::Evaluate(plan) => evaluate::run(plan, console).map(Box::new).map(Report::Evaluated),
         Work::Recommend(plan) => recommend::run(plan, console).map(Box::new).map(Report::Recommended),
         Work::Scale(scale) => scale::run(scale, console).map(Report::Scaled),
+        Work::Watch(watch) => watch::run(watch, console).map(Box::new).map(Report::Trained),
         Work::Verify(verify) => verify::run(verify, console).map(Box::new).map(Report::Verified),
         Work::Pages(plan) => pages::run(plan, console).map(Box::new).map(Report::Shown),
         Work::BenchExchange(plan) => bench::exchange::run(plan, console).map(Box::new).map(Report::ExchangeMeasured),
@@ -141,19 +145,23 @@ pub fn run(plan: &Plan, console: &Console) -> Result<TrainReport, Error> {
         console.note(format!("{} is already there, unchanged", plan.out));
         // Its last act may have been cut off.
         pages::ensure(&plan.out)?;
-        summarise(plan, &report, console);
+        summarise(&plan.out, &report, console);
         return Ok(report);
     }
     let tables = output::prepare(plan)?;
     output::announce(plan, console);
-    let total = plan.shards.manifest.rows.saturating_mul(plan.limits.max_epochs);
-    let progress = console.progress("training", Some(total), plan.task.rows());
-    let watch = Watch { start, console, progress: &progress };
+    let published = match plan.launch {
+        Launch::Threads => Some(Published::begin(&plan.out)?),
+        Launch::Processes(_) => None,
+    };
+    let watch = Watch { start, console, published: published.as_ref() };
     let result = match &plan.task {
         Task::Pmf(task) => train_pmf(plan, task, tables, watch),
         Task::Logistic(task) => train_logistic(plan, task, tables, watch),
     };
-    progress.finish();
+    if let Some(published) = published {
+        published.end(console);
+    }
     let report = result.map_err(|error| match (error, &plan.launch) {
         (Error::Stopped(stopped), Launch::Threads) => Error::Dropped { stopped },
         (error, _) => error,
@@ -162,12 +170,12 @@ pub fn run(plan: &Plan, console: &Console) -> Result<TrainReport, Error> {
         client::tidy(plan)?;
     }
     pages::ensure(&plan.out)?;
-    summarise(plan, &report, console);
+    summarise(&plan.out, &report, console);
     Ok(report)
 }
 
-fn summarise(plan: &Plan, report: &TrainReport, console: &Console) {
-    output::summarise(plan, report, console);
+fn summarise(out: &Place, report: &TrainReport, console: &Console) {
+    output::summarise(out, report, console);
     advice::advice(report).iter().for_each(|advice| console.warn(advice));
 }
 
@@ -178,8 +186,8 @@ pub struct Watch<'a> {
     pub start: Instant,
     /// For words.
     pub console: &'a Console,
-    /// For progress.
-    pub progress: &'a Progress,
+    /// For those who watch from elsewhere, if there is no better way.
+    pub published: Option<&'a Published>,
 }
 
 fn train_pmf(plan: &Plan, task: &plan::pmf::Task, tables: Tables, watch: Watch<'_>) -> Result<TrainReport, Error> {

@@ -285,7 +285,7 @@ fn report(
 }
 
 /// Says how it went.
-pub fn summarise(plan: &Plan, report: &TrainReport, console: &Console) {
+pub fn summarise(out: &Place, report: &TrainReport, console: &Console) {
     let reason = match report.stopped_by {
         StopReason::MaxEpochs => "all epochs are done",
         StopReason::MaxTime => "the time was up",
@@ -299,7 +299,10 @@ pub fn summarise(plan: &Plan, report: &TrainReport, console: &Console) {
         report.epochs,
         report.seconds,
         count(report.rows_per_second as u64),
-        plan.task.rows(),
+        match report.trained {
+            Trained::Pmf { .. } => "ratings",
+            Trained::Logistic { .. } => "rows",
+        },
     ));
     let epoch = report.model_epoch.map_or(String::new(), |epoch| format!("  (after epoch {})", epoch + 1));
     let (lines, tables) = match &report.trained {
@@ -314,10 +317,10 @@ pub fn summarise(plan: &Plan, report: &TrainReport, console: &Console) {
     if let Some(functions) = &report.functions {
         costs(functions, report.seconds).iter().for_each(|line| console.note(line));
     }
-    console.note(format!("model    {} (for DuckDB or pandas: {})", plan.out.show(MODEL), tables.join(", ")));
-    console.note(format!("history  {}", plan.out.show(HISTORY)));
-    console.note(format!("report   {}", plan.out.show(REPORT)));
-    console.note(format!("page     {}", plan.out.show(PAGE)));
+    console.note(format!("model    {} (for DuckDB or pandas: {})", out.show(MODEL), tables.join(", ")));
+    console.note(format!("history  {}", out.show(HISTORY)));
+    console.note(format!("report   {}", out.show(REPORT)));
+    console.note(format!("page     {}", out.show(PAGE)));
 }
 
 /// What functions cost, for people.

@@ -41,6 +41,8 @@ pub enum Work {
     Recommend(scoring::Recommend),
     /// `train scale`
     Scale(launch::Scale),
+    /// `train watch`
+    Watch(launch::Watch),
     /// `train verify`
     Verify(launch::Verify),
     /// Make a page of runs.
@@ -68,6 +70,7 @@ impl Work {
             Some(Command::Evaluate(args)) => scoring::Evaluate::resolve(args).map(Self::Evaluate),
             Some(Command::Recommend(args)) => scoring::Recommend::resolve(args).map(Self::Recommend),
             Some(Command::Scale(args)) => launch::Scale::resolve(args).map(Self::Scale),
+            Some(Command::Watch(args)) => launch::Watch::resolve(args).map(Self::Watch),
             Some(Command::Verify(args)) => launch::Verify::resolve(args).map(Self::Verify),
             Some(Command::Report(args)) => pages::Pages::resolve(args).map(Self::Pages),
             Some(Command::Bench { what: Bench::Exchange(args) }) => {

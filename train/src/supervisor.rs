@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use reporting::interrupt;
-use schemas::message::{Address, Message, Party};
+use schemas::message::{Address, Losses, Message, Party};
 use schemas::records::{EvaluationRecord, Outcome};
 
 use crate::checkpoints::Writer;
 use crate::control::{ControlError, ControlPlane, Mailbox};
-use crate::display::Display;
+use crate::display::lanes::Timings;
+use crate::display::{Display, News};
 use crate::error::Error;
 use crate::protocol::course::Rules;
 use crate::protocol::supervisor::{Checkpoint, Command, Event, Members, Supervisor};
@@ -43,6 +44,9 @@ const POLL: Duration = Duration::from_millis(100);
 /// How often those who watch hear of steps.
 const SHOW: Duration = Duration::from_millis(200);
 
+/// How often they hear of each worker, of whom there may be a thousand.
+const SHOW_LANES: Duration = Duration::from_secs(1);
+
 /// Supervises a run until it is over, or until a successor leads it: then there is no outcome. It goes on from a checkpoint, whose
 /// steps are on record; further ones go to the writer.
 ///
@@ -71,6 +75,9 @@ pub fn supervise(
         audience,
         shown: now,
         unshown: Vec::new(),
+        losses: Losses::default(),
+        timings: Timings::default(),
+        lanes_due: now,
         told: None,
         successor: None,
         led: false,
@@ -124,6 +131,12 @@ struct Shell<'a> {
     audience: Audience<'a>,
     shown: Duration,
     unshown: Vec<EvaluationRecord>,
+    /// Of the steps that were not shown.
+    losses: Losses,
+    /// Of the workers, since they were last shown.
+    timings: Timings,
+    /// When they are shown again.
+    lanes_due: Duration,
     /// When the client was last told that this life is leaving.
     told: Option<Instant>,
     /// Who waits to lead.
@@ -176,6 +189,8 @@ impl Shell<'_> {
                 self.records.steps.push(record);
                 self.records.counted.extend(counted.into_iter().map(|counted| (record.step, counted)));
                 self.rows += record.rows;
+                self.losses.rows += record.rows;
+                self.losses.loss_sum += record.loss_sum;
             }
             Command::Evaluation(record, held_out) => {
                 self.mark = self.post.start.elapsed();
@@ -186,7 +201,10 @@ impl Shell<'_> {
                 self.records.held_out.extend(held_out.map(|held_out| (record.step, held_out)));
                 self.unshown.push(record);
             }
-            Command::Timings { worker, timings } => self.records.timings.push((worker, timings)),
+            Command::Timings { worker, timings } => {
+                self.timings.add(worker, &timings);
+                self.records.timings.push((worker, timings));
+            }
             Command::Commit(checkpoint) => {
                 if let Some(writer) = &mut self.writer {
                     writer.commit(*checkpoint, &self.records)?;
@@ -203,7 +221,8 @@ impl Shell<'_> {
                 self.mark = self.post.start.elapsed();
                 self.records.truncate(steps);
                 self.rows = self.records.rows();
-                if let Audience::Person(display) = &self.audience {
+                self.losses = Losses::default();
+                if let Audience::Person(display) = &mut self.audience {
                     display.note(&format!("gradients were lost: all workers go back to step {steps}"));
                 }
             }
@@ -227,18 +246,22 @@ impl Shell<'_> {
         }
         self.shown = now;
         let step = self.records.steps.last().copied();
-        let evaluations = std::mem::take(&mut self.unshown);
+        let (losses, evaluations) = (std::mem::take(&mut self.losses), std::mem::take(&mut self.unshown));
+        let mut lanes = Vec::new();
+        if now >= self.lanes_due || last {
+            self.lanes_due = now + SHOW_LANES;
+            lanes = self.protocol.lanes(now);
+            self.timings.fill(&mut lanes);
+        }
         match &mut self.audience {
             Audience::Person(display) => {
-                evaluations.iter().for_each(|record| display.evaluation(record, now.as_secs_f64()));
-                if let Some(step) = step {
-                    display.step(&step, self.rows);
-                }
+                display.hear(News { step, rows: self.rows, losses, evaluations, lanes }, now.as_secs_f64());
+                display.draw(now.as_secs_f64(), last);
                 Ok(())
             }
             Audience::Client(client) => {
                 let client = *client;
-                self.send(client, Message::Shown { step, rows: self.rows, evaluations })
+                self.send(client, Message::Shown { step, rows: self.rows, losses, evaluations, lanes })
             }
         }
     }

@@ -44,7 +44,7 @@ pub fn train<M: Model>(
             let shell = Shell::new(job.clone(), model, exchange, control, Arc::clone(&shards), Keep::Memory)?;
             workers.push(scope.spawn(move || watched(&job, control, || shell.work())));
         }
-        let display = Display::new(watch.console, watch.progress, rules.metric, rules.holdout_base);
+        let display = Display::new(plan, None, watch)?;
         let post = Post { run: &plan.run, incarnation: 0, start: watch.start, time: None };
         let supervised = supervise(
             &post,

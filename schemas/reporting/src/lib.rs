@@ -5,6 +5,7 @@
 //! Nothing here knows what the tools do.
 
 pub mod interrupt;
+pub mod live;
 mod progress;
 
 use std::io::{IsTerminal, Write};
@@ -96,6 +97,12 @@ impl Console {
         }
     }
 
+    /// Whether details are said.
+    #[must_use]
+    pub const fn is_verbose(&self) -> bool {
+        self.verbose
+    }
+
     /// Says one line of warning, unless `--quiet`.
     pub fn warn(&self, text: impl AsRef<str>) {
         if !self.quiet {
@@ -108,6 +115,12 @@ impl Console {
     #[must_use]
     pub fn progress(&self, task: &str, total: Option<u64>, unit: &'static str) -> Progress {
         Progress::start(self.progress, task, total, unit)
+    }
+
+    /// Starts to show long work, in rows that are drawn by the caller.
+    #[must_use]
+    pub fn live(&self) -> live::Live {
+        live::Live::start(self.progress)
     }
 
     /// Prints the report line or the error, and gives the exit code.

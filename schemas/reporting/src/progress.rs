@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -17,7 +16,7 @@ pub(crate) enum Style {
 }
 
 /// Time between two plain lines.
-const LINE_INTERVAL: Duration = Duration::from_secs(5);
+pub(crate) const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Progress on one task. Clones show the same task; it may be advanced from any thread.
 #[derive(Clone, Debug)]
@@ -35,7 +34,6 @@ struct Inner {
     start: Instant,
     done: AtomicU64,
     next_line_ms: AtomicU64,
-    message: Mutex<String>,
 }
 
 impl Progress {
@@ -46,9 +44,9 @@ impl Progress {
                 let blue = if color { ".cyan" } else { "" };
                 let template = match total {
                     Some(_) => {
-                        format!("{{prefix}} {{bar:30{blue}}} {{percent:>3}}% {{amount}} {{rate}} {{left}} {{msg}}")
+                        format!("{{prefix}} {{bar:30{blue}}} {{percent:>3}}% {{amount}} {{rate}} {{left}}")
                     }
-                    None => "{prefix} {spinner} {amount} {rate} {msg}".to_owned(),
+                    None => "{prefix} {spinner} {amount} {rate}".to_owned(),
                 };
                 bar.set_style(
                     ProgressStyle::with_template(&template)
@@ -78,7 +76,6 @@ impl Progress {
                 start: Instant::now(),
                 done: AtomicU64::new(0),
                 next_line_ms: AtomicU64::new(LINE_INTERVAL.as_millis() as u64),
-                message: Mutex::default(),
             }),
         }
     }
@@ -101,23 +98,6 @@ impl Progress {
                 }
             }
         }
-    }
-
-    /// Shows `text` behind the numbers.
-    ///
-    /// # Panics
-    /// Never: no holder of the lock panics.
-    pub fn message(&self, text: &str) {
-        match self.inner.style {
-            Style::Hidden => {}
-            Style::Bar { .. } => self.inner.bar.set_message(text.to_owned()),
-            Style::Lines => text.clone_into(&mut self.inner.message.lock().expect("no holder of this lock panics")),
-        }
-    }
-
-    /// Has `say` say something while the bar is out of the way.
-    pub fn aside(&self, say: impl FnOnce()) {
-        self.inner.bar.suspend(say);
     }
 
     /// The task is over: clears the bar.
@@ -143,9 +123,7 @@ impl Inner {
                 duration(left)
             );
         }
-        let message = self.message.lock().expect("no holder of this lock panics");
-        let gap = if message.is_empty() { "" } else { ", " };
-        let _ = writeln!(std::io::stderr(), "{text}, {}/s{gap}{message}", count(rate as u64));
+        let _ = writeln!(std::io::stderr(), "{text}, {}/s", count(rate as u64));
     }
 }
 

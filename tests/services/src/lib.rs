@@ -5,6 +5,7 @@
 //! * [`MiniStack`]: AWS Lambda, whose functions are processes that can be seen, stopped and killed.
 //! * [`FaultProxy`]: what may happen to a request between us and a server.
 //! * [`Redis`] and [`RedisCluster`]: Redis, plain, with users, over TLS, with little memory.
+//! * [`Terminal`]: tmux, in whose panes programs find a terminal.
 //! * [`Certificates`]: a certificate authority and a server's certificate for those that speak TLS.
 //!
 //! The servers' programs are installed by the script `install` beside this crate. A test that does not find one fails and says so:
@@ -17,6 +18,7 @@ mod process;
 mod rabbitmq;
 mod redis_server;
 mod seaweedfs;
+mod terminal;
 
 pub use certificates::Certificates;
 pub use fault_proxy::{Fault, FaultProxy, Request};
@@ -24,3 +26,4 @@ pub use ministack::{Deployment, Invocation, MiniStack};
 pub use rabbitmq::RabbitMq;
 pub use redis_server::{Redis, RedisCluster, RedisOptions};
 pub use seaweedfs::SeaweedFs;
+pub use terminal::{Pane, Terminal};

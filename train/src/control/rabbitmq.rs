@@ -235,7 +235,9 @@ impl Shared {
         for (name, value) in [("x-expires", expiry), ("x-message-ttl", expiry), ("x-max-length-bytes", QUEUE_BYTES)] {
             arguments.insert(name.into(), AMQPValue::LongLongInt(value));
         }
-        let options = QueueDeclareOptions::default();
+        // Nobody misses what a watcher that is gone was to see.
+        let auto_delete = matches!(address.party, Party::Watcher(_));
+        let options = QueueDeclareOptions { auto_delete, ..Default::default() };
         channel.queue_declare(queue.as_str().into(), options, arguments).await.map_err(lost)?;
         if matches!(address.party, Party::Worker(_)) {
             let exchange = self.names.exchange();

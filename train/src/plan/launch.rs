@@ -389,7 +389,7 @@ fn prediction(file: &Path) -> Result<Prediction, Error> {
 ///
 /// # Errors
 /// When neither says.
-fn amqp(given: Option<&str>) -> Result<String, Error> {
+pub fn amqp(given: Option<&str>) -> Result<String, Error> {
     given.map(str::to_owned).or_else(|| std::env::var(AMQP).ok()).ok_or_else(|| {
         let fix = format!("give --amqp amqp://user:password@host/vhost, or set {AMQP}");
         usage("workers that are processes need RabbitMQ", &fix)
@@ -439,6 +439,31 @@ impl Scale {
     /// When nothing says where RabbitMQ is.
     pub fn resolve(args: &cli::Scale) -> Result<Self, Error> {
         Ok(Self { run: args.run.clone(), workers: args.workers, amqp: amqp(args.amqp.as_deref())? })
+    }
+}
+
+/// `train watch`
+#[derive(Clone)]
+pub struct Watch {
+    /// The run.
+    pub run: Place,
+    /// Where RabbitMQ is, if that was typed.
+    pub amqp: Option<String>,
+}
+
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Watch {}", self.run)
+    }
+}
+
+impl Watch {
+    /// Resolves `args`.
+    ///
+    /// # Errors
+    /// When the run is no place.
+    pub fn resolve(args: &cli::Watch) -> Result<Self, Error> {
+        Ok(Self { run: saved::named(&args.run)?, amqp: args.amqp.clone() })
     }
 }
 

@@ -7,6 +7,8 @@
 //! That is why a new life of a worker, or all workers, may simply do again what is not known to be done: a worker that comes late
 //! loads the newest checkpoint and applies what was exchanged since; when that is lost, all go back to the checkpoint.
 
+mod phases;
+
 use std::time::Duration;
 
 use schemas::exit::ErrorKind;

@@ -477,7 +477,7 @@ mod tests {
         let refused = |message: Envelope| collecting(0).handle(Event::Received(message)).unwrap_err().to_string();
         let mut other = envelope("run", Party::Supervisor.life(0), Message::Dismiss);
         other.protocol = 1;
-        assert_eq!(refused(other), "protocol version 1 is not 3");
+        assert_eq!(refused(other), "protocol version 1 is not 4");
         let from = |run, party: Party, message| refused(envelope(run, party.life(0), message));
         assert_eq!(from("other", Party::Supervisor, Message::Dismiss), "it belongs to run `other`");
         assert_eq!(from("run", Party::Worker(3), Message::Dismiss), "worker 3 does not say this");

@@ -3,7 +3,7 @@
 use schemas::exit::EXIT_CODES_HELP;
 use train::cli::{
     BENCH_COMPUTE_EXAMPLES, BENCH_EXCHANGE_EXAMPLES, EVALUATE_EXAMPLES, EXAMPLES, PLAN_EXAMPLES, PREDICT_EXAMPLES,
-    RECOMMEND_EXAMPLES, REPORT_EXAMPLES,
+    RECOMMEND_EXAMPLES, REPORT_EXAMPLES, WATCH_EXAMPLES,
 };
 
 use crate::clicks::{rows, text, write_manifest};
@@ -61,15 +61,20 @@ fn the_examples_of_the_subcommands_run_as_they_are_printed() {
         assert_eq!(shell(&sandbox, line).code, Some(0), "{line}");
     }
     let mut helps = sandbox.run("--help").stdout;
-    for name in ["predict", "evaluate", "recommend", "report"] {
+    for name in ["predict", "evaluate", "recommend", "report", "watch"] {
         assert!(helps.contains(&format!("\n  {name} ")), "{helps}");
     }
-    for name in ["predict", "evaluate", "recommend", "report"] {
+    for name in ["predict", "evaluate", "recommend", "report", "watch"] {
         let help = sandbox.run(&format!("{name} --help")).stdout;
         assert!(help.contains(EXIT_CODES_HELP), "{help}");
         helps += &help;
     }
-    let examples = PREDICT_EXAMPLES.iter().chain(&EVALUATE_EXAMPLES).chain(&RECOMMEND_EXAMPLES).chain(&REPORT_EXAMPLES);
+    let examples = PREDICT_EXAMPLES
+        .iter()
+        .chain(&EVALUATE_EXAMPLES)
+        .chain(&RECOMMEND_EXAMPLES)
+        .chain(&REPORT_EXAMPLES)
+        .chain(&WATCH_EXAMPLES);
     for example in examples {
         assert!(helps.contains(&format!("\n  {example}\n")), "{example}");
         let ran = shell(&sandbox, example);

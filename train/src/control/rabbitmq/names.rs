@@ -29,6 +29,7 @@ impl Names {
             Party::Client => format!("gristmill.{run}.client.{incarnation}"),
             Party::Supervisor => format!("gristmill.{run}.supervisor.{incarnation}"),
             Party::Worker(number) => format!("gristmill.{run}.worker.{number}.{incarnation}"),
+            Party::Watcher(number) => format!("gristmill.{run}.watcher.{number}.{incarnation}"),
         }
     }
 }
@@ -42,11 +43,18 @@ mod tests {
         assert!(Names::of("").is_none());
         assert!(Names::of(&"r".repeat(201)).is_none());
         let names = Names::of(&"r".repeat(200)).unwrap();
-        assert!(names.queue(Party::Worker(u32::MAX).life(u32::MAX)).len() <= 255);
+        for party in [Party::Worker(u32::MAX), Party::Watcher(u32::MAX)] {
+            assert!(names.queue(party.life(u32::MAX)).len() <= 255);
+        }
         let names = Names::of("otter").unwrap();
-        let parties = [Party::Client.life(0), Party::Supervisor.life(2), Party::Worker(12).life(3)];
-        let queues = ["gristmill.otter.client.0", "gristmill.otter.supervisor.2", "gristmill.otter.worker.12.3"];
-        assert_eq!(parties.map(|address| names.queue(address)), queues);
+        for (address, queue) in [
+            (Party::Client.life(0), "gristmill.otter.client.0"),
+            (Party::Supervisor.life(2), "gristmill.otter.supervisor.2"),
+            (Party::Worker(12).life(3), "gristmill.otter.worker.12.3"),
+            (Party::Watcher(7).life(0), "gristmill.otter.watcher.7.0"),
+        ] {
+            assert_eq!(names.queue(address), queue);
+        }
         assert_eq!(names.exchange(), "gristmill.otter");
     }
 }
