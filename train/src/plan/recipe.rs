@@ -208,7 +208,9 @@ mod tests {
             flags.iter().partition(|flag| known(&command, flag).is_ok());
         let mut expected: Vec<&str> = for_recipes.split_whitespace().collect();
         let mut typed: Vec<&str> = TYPED_ONLY.iter().flat_map(|(_, flags)| *flags).copied().collect();
-        [&mut found, &mut expected, &mut refused, &mut typed].map(|list| list.sort_unstable());
+        for list in [&mut found, &mut expected, &mut refused, &mut typed] {
+            list.sort_unstable();
+        }
         assert_eq!((found, refused), (expected, typed));
     }
 }
