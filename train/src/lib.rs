@@ -54,6 +54,7 @@ pub mod worker;
 
 use std::time::{Duration, Instant};
 
+use manifests::place::Place;
 use reporting::Console;
 use schemas::cost::Prediction;
 use schemas::records::Finished;
