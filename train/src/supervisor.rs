@@ -33,7 +33,7 @@ pub struct Post<'a> {
 /// Who watches the run.
 pub enum Audience<'a> {
     /// A person, at this process's console.
-    Person(Display<'a>),
+    Person(Box<Display<'a>>),
     /// The client, in another process.
     Client(Address),
 }

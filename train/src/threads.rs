@@ -53,7 +53,7 @@ pub fn train<M: Model>(
             (Checkpoint::start(None), Records::default(), None),
             control,
             &mut *mailbox,
-            Audience::Person(display),
+            Audience::Person(Box::new(display)),
         );
         let results: Vec<_> = workers
             .into_iter()

@@ -298,7 +298,7 @@ fn cell(lane: &Lane, name: &str) -> Line<'static> {
     } else {
         String::new()
     };
-    let moved = if lane.bytes > 0 { bytes(lane.bytes).replace(' ', " ") } else { String::new() };
+    let moved = if lane.bytes > 0 { bytes(lane.bytes) } else { String::new() };
     let rest = usize::from(LANE_COLUMNS).saturating_sub(name.chars().count() + BAR + 3);
     let room = rest.saturating_sub(moved.chars().count());
     let mut said = Span::from(format!(" {:room$.room$}", format!("{word}{silence}")));

@@ -493,6 +493,7 @@ impl<'a> World<'a> {
 
     fn arrive(&mut self, to: Address, message: Envelope) -> Result<bool, String> {
         match to.party {
+            Party::Watcher(_) => return Err(format!("{to} is told something, and there is none")),
             Party::Supervisor => {
                 if self.supervisor.as_ref().is_some_and(|(i, _)| *i == to.incarnation) {
                     return self.tell_supervisor(supervisor::Event::Received(message));
