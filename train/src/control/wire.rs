@@ -151,7 +151,7 @@ mod tests {
     }
 
     fn evaluated(bins: Vec<(u32, u64, u64)>) -> Envelope {
-        let scores = Some(Scores { predicted: 1 << 40, bins });
+        let scores = Some(Scores::Clicks { predicted: 1 << 40, bins });
         let result = Work::Evaluated { losses: vec![], scores };
         envelope("", Party::Supervisor, Message::Report { turn: Turn::default(), result, stored: vec![] })
     }
