@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic; clippy knows test functions, not what they call")]
 
 mod guides;
+mod recipes;
 
 use std::path::{Path, PathBuf};
 

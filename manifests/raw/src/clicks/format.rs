@@ -134,7 +134,10 @@ mod tests {
         assert_eq!(found(""), "nothing");
         assert_eq!(found("\u{feff}\r\n\n"), "nothing");
         assert_eq!(found("hello\n"), "f:1:1: the header `hello` is not [Id], [Label], I1 to I13, C1 to C26");
-        assert_eq!(found("1,2,3.5,4\n"), "f:1:1: the first line, `1,2,3.5,4`, has 4 fields, not 40 or 39");
+        assert_eq!(
+            found("1,2,3.5,4\n"),
+            "f:1:1: the first line, `1,2,3.5,4`, has 4 fields, not 40 or 39: this looks like ratings"
+        );
         assert_eq!(found("1\n"), "f:1:1: the first line, `1`, has 1 field, not 40 or 39");
         let swapped = names.replace("I1,I2", "I2,I1");
         assert!(found(&swapped).starts_with("f:1:1: the header `I2,I1,"));
