@@ -186,5 +186,5 @@ fn messages_of_another_run_or_version_are_refused() {
         |message| post.supervisor.handle(Event::Received(message), Duration::ZERO).unwrap_err().to_string();
     assert_eq!(refused(message.clone()), "it belongs to run `other`");
     message.protocol = 1;
-    assert_eq!(refused(message), "protocol version 1 is not 3");
+    assert_eq!(refused(message), "protocol version 1 is not 4");
 }
