@@ -28,9 +28,9 @@ pub enum Scores {
         /// Bin, clicks and other rows, for each bin that is not empty; ascending.
         bins: Vec<(u32, u64, u64)>,
     },
-    /// By rating: the rating in stars minus the mean, its rows, the sum of prediction minus rating in units of 2^-24 stars and that of
-    /// its square in units of 2^-24 squared stars.
-    Ratings(Vec<(f32, u64, i64, u64)>),
+    /// By rating: the cell, its rows, the sums of the ratings (minus the mean) and of prediction minus rating in units of 2^-24 stars,
+    /// and that of its square in units of 2^-24 squared stars.
+    Ratings(Vec<(i32, u64, i64, i64, u64)>),
 }
 
 /// What the best model so far makes of all held-out rows.
@@ -40,7 +40,7 @@ pub enum HeldOut {
     Clicks(Vec<(u64, u64, f64)>),
     /// For each rating, ascending: the rating in stars minus the mean, rows, mean of prediction minus rating, and the root mean squared
     /// error, in stars.
-    Ratings(Vec<(f32, u64, f64, f64)>),
+    Ratings(Vec<(f64, u64, f64, f64)>),
 }
 
 /// Where the time of one worker's step went, in microseconds, and what it moved.

@@ -242,8 +242,10 @@ fn functions_hand_over() {
         let said = cloud.train(settings, &format!("peace{seed}"), "--workers 3 --worker-timeout 3s").wait();
         cloud.equals(&said, &expected);
         let functions = &said.report()["functions"];
-        assert!(functions["handovers"].as_u64().unwrap() >= 4, "{functions}\n{}", said.stderr);
-        assert_eq!(functions["relaunches"], 0, "{functions}\n{}", said.stderr);
+        let [handovers, relaunches] = ["handovers", "relaunches"].map(|lives| functions[lives].as_u64().unwrap());
+        assert!(handovers >= 4, "{functions}\n{}", said.stderr);
+        // On a busy machine somebody may not be heard of for three seconds; without hand-overs all would be launched again.
+        assert!(relaunches <= handovers / 4, "{functions}\n{}", said.stderr);
     }
 }
 

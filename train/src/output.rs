@@ -421,7 +421,7 @@ fn scores(plan: &Plan, records: &Records) -> Option<String> {
             csv.push_str("stars,rows,mean_error,rmse\n");
             for (rating, rows, mean, rmse) in ratings {
                 // The mean is no round number, a rating is one of hundredths at most.
-                let stars = ((f64::from(*rating) + task.ratings.mean) * 100.0).round() / 100.0;
+                let stars = ((rating + task.ratings.mean) * 100.0).round() / 100.0;
                 let _ = writeln!(csv, "{stars},{rows},{mean},{rmse}");
             }
         }

@@ -170,24 +170,37 @@ impl Tally {
 /// What an error of one star counts as; that of a squared one as well.
 const STAR: f64 = (1u64 << 24) as f64;
 
-/// Errors of the rows of one rating.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// Cells of ratings a star: half stars are in cells of their own, whatever the mean is.
+const CELLS_A_STAR: f32 = 8.0;
+/// What lies beyond this cell counts as in it.
+const CELL_MAX: i32 = 2048;
+
+/// Errors of the rows of one rating, or of ratings so near that they share a cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RatingErrors {
-    /// The rating, in stars minus the mean.
-    pub rating: f32,
+    /// The cell.
+    pub cell: i32,
     /// Its rows.
     pub rows: u64,
-    /// Sum of prediction minus rating, in units of 2^-24 stars, each rounded to one.
-    pub sum: i64,
+    /// Sum of the ratings, in units of 2^-24 stars, each minus the mean and rounded to one.
+    pub ratings: i64,
+    /// Sum of prediction minus rating, in the same units.
+    pub errors: i64,
     /// Sum of its square, in units of 2^-24 squared stars, each rounded to one.
     pub squares: u64,
 }
 
 impl RatingErrors {
+    /// Mean rating, in stars minus the mean of all.
+    #[must_use]
+    pub fn rating(&self) -> f64 {
+        self.ratings as f64 / STAR / self.rows as f64
+    }
+
     /// Mean of prediction minus rating, in stars.
     #[must_use]
     pub fn mean(&self) -> f64 {
-        self.sum as f64 / STAR / self.rows as f64
+        self.errors as f64 / STAR / self.rows as f64
     }
 
     /// Root mean squared error, in stars.
@@ -198,29 +211,37 @@ impl RatingErrors {
 }
 
 /// Errors counted by rating, ascending.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RatingTally(Vec<RatingErrors>);
 
 impl RatingTally {
-    /// Counts rows of these `ratings` that are predicted with these `errors`.
+    /// Counts rows of these `ratings`, in stars minus the mean, that are predicted with these `errors`.
     ///
     /// # Panics
     /// When the two differ in length.
     pub fn add(&mut self, ratings: &[f32], errors: &[f32]) {
         assert!(ratings.len() == errors.len(), "there is one error for a row");
+        let fixed = |stars: f64| (stars * STAR).round();
         for (&rating, &error) in ratings.iter().zip(errors) {
-            let (error, square) = (f64::from(error) * STAR, f64::from(error) * f64::from(error) * STAR);
-            self.add_all(RatingErrors { rating, rows: 1, sum: error.round() as i64, squares: square.round() as u64 });
+            self.add_all(RatingErrors {
+                cell: (rating * CELLS_A_STAR).floor() as i32,
+                rows: 1,
+                ratings: fixed(rating.into()) as i64,
+                errors: fixed(error.into()) as i64,
+                squares: fixed(f64::from(error) * f64::from(error)) as u64,
+            });
         }
     }
 
-    /// Adds what was counted elsewhere of one rating.
+    /// Adds what was counted elsewhere in one cell.
     pub fn add_all(&mut self, more: RatingErrors) {
-        match self.0.binary_search_by(|known| known.rating.total_cmp(&more.rating)) {
+        let more = RatingErrors { cell: more.cell.clamp(-CELL_MAX, CELL_MAX), ..more };
+        match self.0.binary_search_by_key(&more.cell, |known| known.cell) {
             Ok(i) => {
                 let known = &mut self.0[i];
-                known.rows += more.rows;
-                known.sum = known.sum.saturating_add(more.sum);
+                known.rows = known.rows.saturating_add(more.rows);
+                known.ratings = known.ratings.saturating_add(more.ratings);
+                known.errors = known.errors.saturating_add(more.errors);
                 known.squares = known.squares.saturating_add(more.squares);
             }
             Err(i) => self.0.insert(i, more),
@@ -268,16 +289,20 @@ mod tests {
             prop_assert!((by_groups - by_rows).abs() < 2e-4, "{} {}", by_groups, by_rows);
         }
 
-        /// By hand, and the same in any order and by any number of workers.
+        /// By hand, whatever the mean, and the same in any order and by any number of workers.
         #[test]
-        fn errors_are_those_of_each_rating(rows in proptest::collection::vec((0u8..10, -4.0f32..4.0), 1..200), at: usize) {
-            let ratings: Vec<f32> = rows.iter().map(|row| f32::from(row.0) / 2.0 - 3.1).collect();
+        fn errors_are_those_of_each_rating(
+            rows in proptest::collection::vec((0u8..10, -4.0f32..4.0), 1..200),
+            mean in 0.5f32..5.0,
+            at: usize,
+        ) {
+            let ratings: Vec<f32> = rows.iter().map(|row| f32::from(row.0) / 2.0 - mean).collect();
             let errors: Vec<f32> = rows.iter().map(|row| row.1).collect();
             let mut tally = RatingTally::default();
             tally.add(&ratings, &errors);
             for counted in tally.ratings() {
-                let of: Vec<f64> =
-                    ratings.iter().zip(&errors).filter(|(r, _)| **r == counted.rating).map(|(_, e)| f64::from(*e)).collect();
+                let here = ratings.iter().zip(&errors).filter(|(r, _)| (f64::from(**r) - counted.rating()).abs() < 0.01);
+                let of: Vec<f64> = here.map(|(_, e)| f64::from(*e)).collect();
                 let n = of.len() as f64;
                 prop_assert_eq!(counted.rows, of.len() as u64);
                 prop_assert!((counted.mean() - of.iter().sum::<f64>() / n).abs() < 1e-6);
@@ -300,6 +325,17 @@ mod tests {
             }
             prop_assert_ne!(bin(near), bin(near + near.abs().max(1.0) * 2e-3));
         }
+    }
+
+    /// However many different ratings there are, what is counted stays small.
+    #[test]
+    fn ratings_of_any_value_share_cells() {
+        let ratings: Vec<f32> =
+            (0..100_000u32).map(|i| i as f32 / 10_000.0 - 5.0).chain([f32::MAX, f32::NAN]).collect();
+        let mut tally = RatingTally::default();
+        tally.add(&ratings, &vec![1.0; ratings.len()]);
+        assert_eq!(tally.ratings().len(), 81);
+        assert!(tally.ratings().iter().all(|counted| counted.mean() == 1.0 && counted.rmse() == 1.0));
     }
 
     #[test]

@@ -240,7 +240,7 @@ impl Model for Replica<'_> {
 
     fn scores(&self, scratch: &mut Scratch) -> Scores {
         let tally = std::mem::take(&mut scratch.tally);
-        Scores::Ratings(tally.ratings().iter().map(|e| (e.rating, e.rows, e.sum, e.squares)).collect())
+        Scores::Ratings(tally.ratings().iter().map(|e| (e.cell, e.rows, e.ratings, e.errors, e.squares)).collect())
     }
 
     /// # Panics

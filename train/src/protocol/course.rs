@@ -193,8 +193,8 @@ fn held_out(scores: &BTreeMap<u32, Scores>, loss_sum: f64, rows: u64) -> (Option
             }
             Scores::Ratings(errors) => {
                 let tally = ratings.get_or_insert_default();
-                for &(rating, rows, sum, squares) in errors {
-                    tally.add_all(RatingErrors { rating, rows, sum, squares });
+                for &(cell, rows, ratings, errors, squares) in errors {
+                    tally.add_all(RatingErrors { cell, rows, ratings, errors, squares });
                 }
             }
         }
@@ -203,7 +203,7 @@ fn held_out(scores: &BTreeMap<u32, Scores>, loss_sum: f64, rows: u64) -> (Option
         let groups = tally.groups(GROUPS).iter().map(|g| (g.rows, g.clicks, g.predicted)).collect();
         return (Some(click_quality(&tally, loss_sum, rows)), Some(HeldOut::Clicks(groups)));
     }
-    let of = |e: &RatingErrors| (e.rating, e.rows, e.mean(), e.rmse());
+    let of = |e: &RatingErrors| (e.rating(), e.rows, e.mean(), e.rmse());
     (None, ratings.map(|tally| HeldOut::Ratings(tally.ratings().iter().map(of).collect())))
 }
 
