@@ -162,6 +162,17 @@ impl Place {
         block_on(self.fetch(key, None))
     }
 
+    /// The whole object, if there is one.
+    ///
+    /// # Errors
+    /// As [`Place::get`], but for [`Error::NotFound`].
+    pub fn find(&self, key: &str) -> Result<Option<Bytes>, Error> {
+        match self.get(key) {
+            Err(Error::NotFound { .. }) => Ok(None),
+            found => found.map(Some),
+        }
+    }
+
     /// The bytes `range` of an object.
     ///
     /// # Errors

@@ -111,11 +111,7 @@ impl Checkpoints {
     }
 
     fn point(&self) -> Result<Option<Point>, Error> {
-        match self.place.get(CHECKPOINT) {
-            Ok(bytes) => Ok(Some(self.parse(&bytes)?)),
-            Err(manifests::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        self.place.find(CHECKPOINT)?.map(|bytes| self.parse(&bytes)).transpose()
     }
 
     /// The newest checkpoint, if there is one; what is on record, which is more when the run has ended; and the writer that goes on

@@ -74,11 +74,7 @@ pub struct Launched {
 /// # Errors
 /// `Differs` when another run is there and is not to be replaced.
 pub fn existing(plan: &Plan) -> Result<Option<TrainReport>, Error> {
-    let bytes = match plan.out.get(REPORT) {
-        Ok(bytes) => bytes,
-        Err(manifests::Error::NotFound { .. }) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
+    let Some(bytes) = plan.out.find(REPORT)? else { return Ok(None) };
     let tables: &[&str] = match plan.task {
         Task::Pmf(_) => &pmf::TABLES,
         Task::Logistic(_) => &logistic::TABLES,

@@ -71,27 +71,18 @@ pub fn run(pages: &Pages, console: &Console) -> Result<PageReport, Error> {
 }
 
 fn read(place: &Place) -> Result<page::Run, Error> {
-    let report = match place.get(REPORT) {
-        Err(manifests::Error::NotFound { .. }) => {
-            return Err(Error::Usage {
-                problem: format!("`{place}` is not a finished run: it has no {REPORT}"),
-                fix: "give folders that `train` wrote, for example `train report runs/NAME`".to_owned(),
-            });
-        }
-        report => report?.into(),
-    };
+    let report = place.find(REPORT)?.ok_or_else(|| Error::Usage {
+        problem: format!("`{place}` is not a finished run: it has no {REPORT}"),
+        fix: "give folders that `train` wrote, for example `train report runs/NAME`".to_owned(),
+    })?;
     let table = |key: &str| place.get(key).map(Vec::from).map_err(|e| e.named_by("the run"));
-    let optional = |key: &str| match place.get(key) {
-        Err(manifests::Error::NotFound { .. }) => Ok(None),
-        bytes => bytes.map(|bytes| Some(bytes.into())),
-    };
     let files = Files {
         name: place.to_string(),
-        report,
+        report: report.into(),
         history: table(HISTORY)?,
         timings: table(TIMINGS)?,
-        lives: optional(LIVES)?,
-        scores: optional(SCORES)?,
+        lives: place.find(LIVES)?.map(Vec::from),
+        scores: place.find(SCORES)?.map(Vec::from),
     };
     page::read(files).map_err(|wrong| Error::Page { place: place.to_string(), wrong })
 }

@@ -67,15 +67,7 @@ pub fn run(watch: &Watch, console: &Console) -> Result<TrainReport, Error> {
 
 /// The report's bytes, if it is there.
 fn report(out: &Place) -> Result<Option<Bytes>, Error> {
-    get(out, REPORT)
-}
-
-fn get(out: &Place, key: &str) -> Result<Option<Bytes>, Error> {
-    match out.get(key) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(manifests::Error::NotFound { .. }) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+    Ok(out.find(REPORT)?)
 }
 
 struct Watcher<'a> {
@@ -135,7 +127,7 @@ impl Watcher<'_> {
             interrupt::check()?;
             if looked.is_none_or(|looked| looked.elapsed() >= interval) {
                 looked = Some(Instant::now());
-                let Some(found) = get(self.out, KEY)? else { return self.ended(Duration::ZERO) };
+                let Some(found) = self.out.find(KEY)? else { return self.ended(Duration::ZERO) };
                 if bytes.as_ref() != Some(&found) {
                     self.see(parse(&self.out.show(KEY), &found)?);
                     bytes = Some(found);

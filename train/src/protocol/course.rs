@@ -138,7 +138,7 @@ impl Course {
             return Err(self.diverged(rules, loss));
         }
         let best = self.best.is_none_or(|best| loss < best.loss);
-        let (clicks, held_out) = held_out(&reported.scores, loss_sum, rows);
+        let (clicks, held_out) = held_out(&reported.scores, loss_sum, rows, best);
         let record = EvaluationRecord { epoch, step: self.steps - 1, loss, clicks, best };
         if best {
             self.best = Some(record);
@@ -156,7 +156,7 @@ impl Course {
             None
         };
         self.task = stop.map_or(Task::Step, |reason| self.end(reason));
-        Ok((record, held_out.filter(|_| best)))
+        Ok((record, held_out))
     }
 
     /// How the run ends when its stop rule is `reason`.
@@ -181,8 +181,13 @@ impl Default for Course {
     }
 }
 
-/// What all workers counted together, if they did.
-fn held_out(scores: &BTreeMap<u32, Scores>, loss_sum: f64, rows: u64) -> (Option<ClickQuality>, Option<HeldOut>) {
+/// What all workers counted together, if they did; all of it only of the `best` model so far.
+fn held_out(
+    scores: &BTreeMap<u32, Scores>,
+    loss_sum: f64,
+    rows: u64,
+    best: bool,
+) -> (Option<ClickQuality>, Option<HeldOut>) {
     let (mut clicks, mut ratings) = (None::<Tally>, None::<RatingTally>);
     for scores in scores.values() {
         match scores {
@@ -200,11 +205,11 @@ fn held_out(scores: &BTreeMap<u32, Scores>, loss_sum: f64, rows: u64) -> (Option
         }
     }
     if let Some(tally) = clicks {
-        let groups = tally.groups(GROUPS).iter().map(|g| (g.rows, g.clicks, g.predicted)).collect();
-        return (Some(click_quality(&tally, loss_sum, rows)), Some(HeldOut::Clicks(groups)));
+        let groups = || tally.groups(GROUPS).iter().map(|g| (g.rows, g.clicks, g.predicted)).collect();
+        return (Some(click_quality(&tally, loss_sum, rows)), best.then(|| HeldOut::Clicks(groups())));
     }
     let of = |e: &RatingErrors| (e.rating(), e.rows, e.mean(), e.rmse());
-    (None, ratings.map(|tally| HeldOut::Ratings(tally.ratings().iter().map(of).collect())))
+    (None, ratings.filter(|_| best).map(|tally| HeldOut::Ratings(tally.ratings().iter().map(of).collect())))
 }
 
 /// Sums in the order of the slots.
