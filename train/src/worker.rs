@@ -452,11 +452,11 @@ impl<'a, M: Model> Shell<'a, M> {
     fn collect(&mut self, collect: Collect) -> Result<Option<Event>, Error> {
         let step = collect.step;
         // Of a step that this worker has no batch of, or catches up with, it has only collected.
-        if collect.past || self.timings.step != step {
+        if collect.is_past() || self.timings.step != step {
             self.timings = StepTimings { step, ..StepTimings::default() };
         }
         let last_of_epoch = (step + 1).is_multiple_of(self.job.schedule.steps_per_epoch());
-        if last_of_epoch && !collect.past && self.job.n_holdout_batches > 0 {
+        if last_of_epoch && !collect.is_past() && self.job.n_holdout_batches > 0 {
             self.holdout = Some((collect.n_workers, self.read_holdout(collect.n_workers)?));
         }
         let n_slots = self.job.schedule.n_slots(step);
@@ -478,7 +478,7 @@ impl<'a, M: Model> Shell<'a, M> {
             if self.protocol.is_wanted_elsewhere() {
                 return Ok(Some(Event::Interrupted));
             }
-            if collect.past && began.elapsed() > ABSENT {
+            if collect.is_past() && began.elapsed() > ABSENT {
                 return Ok(Some(Event::Absent));
             }
             if repeated.elapsed() > REPEAT {

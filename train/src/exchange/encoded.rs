@@ -6,7 +6,7 @@
 //! of all slots, reduces each to one and writes it; everybody reads the reduced slices. What a worker reduces is the same whoever
 //! does it, so a slice that is not reduced for long is reduced by everyone who waits for it.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,12 @@ const TAKE_OVER: Duration = Duration::from_secs(2);
 /// Steps whose pieces are kept by who wrote them, to write them again.
 const KEPT_STEPS: usize = 2;
 
+/// Who catches up reads about so many bytes of the steps to come at once, so that it takes few round trips.
+const CATCH_UP_BYTES: u64 = 16 << 20;
+
+/// And so many steps at most.
+const CATCH_UP_STEPS: u64 = 32;
+
 /// One worker's end of the exchange.
 pub struct EncodedExchange<'a, M: Model> {
     worker: u32,
@@ -48,6 +54,10 @@ struct State<M: Model> {
     /// Names of all that it has written and not released.
     written: VecDeque<Name>,
     present: Option<Present<M::Gradient>>,
+    /// Read before it is needed, of steps that are past.
+    ahead: HashMap<Name, Bytes>,
+    /// Bytes of a step that was read whole.
+    step_bytes: u64,
     scratch: M::Scratch,
     spare: Vec<Arc<M::Gradient>>,
     traffic: Traffic,
@@ -60,6 +70,10 @@ struct Present<G> {
     collect: Collect,
     since: Instant,
     parts: Parts<G>,
+    /// Whether it was looked for.
+    looked: bool,
+    /// Bytes that were read of it.
+    read: u64,
 }
 
 enum Parts<G> {
@@ -98,6 +112,8 @@ impl<'a, M: Model> EncodedExchange<'a, M> {
             recent: VecDeque::new(),
             written: VecDeque::new(),
             present: None,
+            ahead: HashMap::new(),
+            step_bytes: 0,
             scratch: M::Scratch::default(),
             spare: Vec::new(),
             traffic: Traffic::default(),
@@ -141,16 +157,23 @@ impl<'a, M: Model> EncodedExchange<'a, M> {
         } else {
             Parts::Slots(own)
         };
-        state.present = Some(Present { collect, since: Instant::now(), parts });
+        state.ahead.retain(|name, _| name.step() >= collect.step && collect.is_past());
+        state.present = Some(Present { collect, since: Instant::now(), parts, looked: false, read: 0 });
     }
 
     /// Reads what is missing and there; true when the step is complete.
     fn look(&self, state: &mut State<M>) -> Result<bool, ExchangeError> {
         let Some(mut present) = state.present.take() else { return Ok(false) };
+        if !present.looked {
+            present.looked = true;
+            self.read_ahead(state, &present)?;
+        }
+        let before = state.traffic.read;
         let done = match &mut present.parts {
             Parts::Slots(slots) => self.look_for_slots(state, present.collect.step, slots),
             Parts::Slices(slices) => self.look_for_slices(state, &present.collect, present.since, slices),
         };
+        present.read += state.traffic.read - before;
         state.present = Some(present);
         done
     }
@@ -161,9 +184,8 @@ impl<'a, M: Model> EncodedExchange<'a, M> {
         step: u64,
         slots: &mut [Option<Arc<M::Gradient>>],
     ) -> Result<bool, ExchangeError> {
-        let wanted =
-            (0..).zip(&*slots).filter(|(_, slot)| slot.is_none()).map(|(slot, _)| Name::Gradient { step, slot });
-        let names: Vec<Name> = wanted.collect();
+        let missing = (0..).zip(&*slots).filter(|(_, slot)| slot.is_none());
+        let names: Vec<Name> = missing.map(|(slot, _)| Name::Gradient { step, slot }).collect();
         for (name, gradient) in self.read(state, &names)? {
             if let Name::Gradient { slot, .. } = name {
                 slots[slot as usize] = Some(gradient);
@@ -187,10 +209,10 @@ impl<'a, M: Model> EncodedExchange<'a, M> {
                 continue;
             }
             // Of a step that is past somebody has reduced it.
-            if !parts.mine || collect.past {
+            if !parts.mine || collect.is_past() {
                 names.push(Name::Reduced { step, slice });
             }
-            if parts.mine || late {
+            if parts.mine && !collect.is_past() || late {
                 parts.mine = true;
                 let missing = (0..).zip(&parts.slots).filter(|(_, part)| part.is_none());
                 names.extend(missing.map(|(slot, _)| Name::Slice { step, slot, slice }));
@@ -222,14 +244,47 @@ impl<'a, M: Model> EncodedExchange<'a, M> {
         Ok(slices.iter().all(|parts| parts.reduced.is_some()))
     }
 
+    /// When `present` is past, and not read ahead already: reads it and the steps after it that are past, as many as fit.
+    fn read_ahead(&self, state: &mut State<M>, present: &Present<M::Gradient>) -> Result<(), ExchangeError> {
+        let Collect { step, present: end, .. } = present.collect;
+        if end <= step + 1 || state.step_bytes == 0 || state.ahead.keys().any(|name| name.step() == step) {
+            return Ok(());
+        }
+        let n_steps = (CATCH_UP_BYTES / state.step_bytes).clamp(1, CATCH_UP_STEPS);
+        let steps = step..end.min(step + n_steps);
+        let names: Vec<Name> = match &present.parts {
+            Parts::Slots(slots) => {
+                let n_slots = slots.len() as u32;
+                steps.flat_map(|step| (0..n_slots).map(move |slot| Name::Gradient { step, slot })).collect()
+            }
+            Parts::Slices(slices) => {
+                let n_slices = slices.len() as u32;
+                steps.flat_map(|step| (0..n_slices).map(move |slice| Name::Reduced { step, slice })).collect()
+            }
+        };
+        let there = names.iter().zip(self.store.get(&names)?).filter_map(|(name, bytes)| Some((*name, bytes?)));
+        state.ahead.extend(there);
+        Ok(())
+    }
+
     /// Those of `names` that are there. What is there but no gradient of this model is an error: it is under this run's own name.
     fn read(&self, state: &mut State<M>, names: &[Name]) -> Result<Pieces<M::Gradient>, ExchangeError> {
         if names.is_empty() {
             return Ok(vec![]);
         }
+        let (mut there, mut missing) = (Vec::new(), Vec::new());
+        for &name in names {
+            match state.ahead.remove(&name) {
+                Some(bytes) => there.push((name, bytes)),
+                None => missing.push(name),
+            }
+        }
+        if !missing.is_empty() {
+            let got = self.store.get(&missing)?;
+            there.extend(missing.into_iter().zip(got).filter_map(|(name, bytes)| Some((name, bytes?))));
+        }
         let mut read = Vec::new();
-        for (&name, bytes) in names.iter().zip(self.store.get(names)?) {
-            let Some(bytes) = bytes else { continue };
+        for (name, bytes) in there {
             state.traffic.read += bytes.len() as u64;
             let slice = match name {
                 Name::Gradient { .. } => Slice::WHOLE,
@@ -250,6 +305,7 @@ impl<'a, M: Model> EncodedExchange<'a, M> {
     /// What a complete step is handed out as. Measures, once, what reducing it in slices would move.
     fn hand_out(&self, state: &mut State<M>) -> Collected<M::Gradient> {
         let Some(present) = state.present.take() else { return Collected::Missing(vec![]) };
+        state.step_bytes = present.read;
         match present.parts {
             Parts::Slots(slots) => {
                 let gradients: Vec<_> = slots.into_iter().flatten().collect();

@@ -170,7 +170,11 @@ pub struct Supervisor {
     directive: Directive,
     reported: Reported,
     counted: Vec<Counted>,
+    /// Of the turn, as the two before: a successor that leads in the middle of it is told again.
+    timings: Vec<(u32, StepTimings)>,
     base: Checkpoint,
+    /// Steps of the checkpoint before that one. Who began to catch up from there may go on.
+    previous_base: u64,
     pending: Vec<Pending>,
     sizes: Option<Sizes>,
     rollbacks: u32,
@@ -178,8 +182,6 @@ pub struct Supervisor {
     save_wanted: bool,
     /// A successor waits to lead.
     handing_over: bool,
-    /// It is to lead from here, once nothing is being stored.
-    holding: bool,
     stopping: bool,
     started: bool,
     ended: bool,
@@ -222,13 +224,14 @@ impl Supervisor {
             directive: nothing,
             reported: Reported::default(),
             counted: Vec::new(),
+            timings: Vec::new(),
+            previous_base: base.course.steps,
             base,
             pending: Vec::new(),
             sizes: None,
             rollbacks: 0,
             save_wanted: false,
             handing_over: false,
-            holding: false,
             stopping: false,
             started: false,
             ended: false,
@@ -240,7 +243,8 @@ impl Supervisor {
         (supervisor, commands)
     }
 
-    /// Hands over to a successor that waits to lead, between two turns and when nothing is being stored.
+    /// Hands over to a successor that waits to lead: with the next event, or once a model is stored that is to be kept. What was
+    /// reported of the present turn is reported to the successor.
     pub const fn hand_over(&mut self) {
         self.handing_over = true;
     }
@@ -253,10 +257,12 @@ impl Supervisor {
         if self.ended {
             return Ok(vec![]);
         }
-        match event {
-            Event::Tick => Ok(self.tick(now)),
-            Event::Received(envelope) => self.receive(envelope, now),
-        }
+        let mut commands = match event {
+            Event::Tick => self.tick(now),
+            Event::Received(envelope) => self.receive(envelope, now)?,
+        };
+        commands.extend(self.hand_over_if_ready());
+        Ok(commands)
     }
 
     fn receive(&mut self, envelope: Envelope, now: Duration) -> Result<Vec<Command>, Refusal> {
@@ -343,16 +349,21 @@ impl Supervisor {
         Ok(commands)
     }
 
-    /// Whether a later life of `worker`, which says `message`, takes the place of the one that is leaving: once it has caught up, and
-    /// that one has nothing to store.
+    /// Whether a later life of `worker`, which says `message`, takes the place of the one that is leaving: once it has caught up, but
+    /// for a turn at most that ended meanwhile, and that one has nothing to store.
     fn may_succeed(&self, worker: u32, message: &Message) -> bool {
         match message {
             Message::Report { turn, .. } => {
-                *turn == self.directive.turn
-                    && !self.pending.iter().any(|p| p.save.worker == worker && p.stored.is_none())
+                self.follows(*turn) && !self.pending.iter().any(|p| p.save.worker == worker && p.stored.is_none())
             }
             message => matches!(message, Message::Failed { .. }),
         }
+    }
+
+    /// Whether whoever reported on `turn` is at the present turn, or at the one before it.
+    fn follows(&self, turn: Turn) -> bool {
+        let present = self.directive.turn;
+        turn.supervisor == present.supervisor && turn.number + 1 >= present.number
     }
 
     fn repeat_to(&self, worker: u32) -> Command {
@@ -371,7 +382,7 @@ impl Supervisor {
         let mut commands = Vec::new();
         let (losses, n_slots) = match result {
             Work::Computed { losses, timings, sizes } => {
-                commands.extend(timings.map(|timings| Command::Timings { worker, timings }));
+                self.timings.extend(timings.map(|timings| (worker, timings)));
                 self.sizes = self.sizes.or(sizes);
                 self.counted.extend(losses.iter().map(|loss| Counted { slot: loss.slot, worker, incarnation }));
                 (losses, self.rules.schedule.n_slots(self.directive.at))
@@ -407,7 +418,9 @@ impl Supervisor {
     fn turn_over(&mut self, now: Duration) -> Vec<Command> {
         let reported = std::mem::take(&mut self.reported);
         let mut counted = std::mem::take(&mut self.counted);
-        let mut commands = Vec::new();
+        let timings = std::mem::take(&mut self.timings);
+        let told = |(worker, timings)| Command::Timings { worker, timings };
+        let mut commands: Vec<_> = timings.into_iter().map(told).collect();
         let (keep, went) = match self.directive.task {
             Task::Step => {
                 let (record, went) = self.course.step(&self.rules, &reported.losses, now);
@@ -433,14 +446,10 @@ impl Supervisor {
 
     /// The next directive. `keep` when the model is the best so far.
     fn next(&mut self, keep: bool, now: Duration) -> Vec<Command> {
-        let is_ending = matches!(self.course.task, Task::End { .. });
-        if self.handing_over && !keep && !is_ending {
-            self.holding = true;
-            return self.hand_over_if_stored().into_iter().collect();
+        if !keep && let Some(command) = self.hand_over_if_ready() {
+            return vec![command];
         }
-        self.holding = false;
-        let previous = &self.directive;
-        let n_workers = self.share(previous);
+        let n_workers = self.share();
         let at = self.course.steps;
         let task = if self.stopping && !matches!(self.course.task, Task::End { .. }) {
             Task::End { reason: None, save_kept: false }
@@ -475,9 +484,10 @@ impl Supervisor {
         vec![Command::Broadcast(Message::Directive(self.directive.clone()))]
     }
 
-    /// Between two turns: has the successor lead once nothing is being stored.
-    fn hand_over_if_stored(&mut self) -> Option<Command> {
-        if self.ended || !self.holding || !self.pending.is_empty() {
+    /// Has the successor lead, unless the run is ending, or a model is being stored that is to be kept.
+    fn hand_over_if_ready(&mut self) -> Option<Command> {
+        let is_ending = matches!(self.course.task, Task::End { .. }) || matches!(self.directive.task, Task::End { .. });
+        if self.ended || !self.handing_over || is_ending || self.pending.iter().any(|p| p.save.keep) {
             return None;
         }
         self.ended = true;
@@ -487,14 +497,11 @@ impl Supervisor {
 
     /// How many workers share the next task: those there should be, as soon as the new ones have caught up and none that leaves is
     /// still storing a model.
-    fn share(&self, previous: &Directive) -> u32 {
-        let present = previous.n_workers;
-        let follows = |m: &Member| {
-            m.reported.supervisor == previous.turn.supervisor && m.reported.number + 1 >= previous.turn.number
-        };
+    fn share(&self) -> u32 {
+        let present = self.directive.n_workers;
         if self.target > present {
             let new = &self.members[present as usize..self.target as usize];
-            if new.iter().all(|m| m.heard.is_some() && follows(m)) { self.target } else { present }
+            if new.iter().all(|m| m.heard.is_some() && self.follows(m.reported)) { self.target } else { present }
         } else if self.pending.iter().any(|p| p.save.worker >= self.target) {
             present
         } else {
@@ -534,7 +541,7 @@ impl Supervisor {
         let Some(recovery) = self.settings.recovery else { return at.saturating_sub(1) };
         let per_step = self.sizes.map_or(0, |s| s.slot) * u64::from(self.rules.schedule.n_slots(0));
         let kept_steps = recovery.replay_bytes.checked_div(per_step).unwrap_or(u64::MAX).max(2);
-        at.saturating_sub(kept_steps).max(self.base.course.steps)
+        at.saturating_sub(kept_steps).max(self.previous_base.min(self.base.course.steps))
     }
 
     /// A worker has stored a model. Checkpoints become valid in their order, because each names the one that is kept.
@@ -552,11 +559,11 @@ impl Supervisor {
         let mut commands = Vec::new();
         for Pending { save, course, reduce_scatter_from, stored } in self.pending.drain(..done) {
             let kept = if save.keep { stored.clone() } else { self.base.kept.clone() };
+            self.previous_base = self.base.course.steps;
             self.base = Checkpoint { stored, kept, course, reduce_scatter_from, ahead: None };
             self.rollbacks = 0;
             commands.push(Command::Commit(Box::new(self.base.clone())));
         }
-        commands.extend(self.hand_over_if_stored());
         commands
     }
 
@@ -584,6 +591,7 @@ impl Supervisor {
         self.directive.reduce_scatter_from = self.base.reduce_scatter_from;
         self.reported = Reported::default();
         self.counted.clear();
+        self.timings.clear();
         self.pending.clear();
         let mut commands = vec![Command::Rollback { steps: self.course.steps }];
         commands.extend(self.next(false, now));

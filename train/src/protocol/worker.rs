@@ -4,11 +4,12 @@
 //! what is next on the way there:
 //!
 //! ```text
-//! ahead of the directive, or behind its checkpoint  ->  load the checkpoint
-//! behind the directive                              ->  collect and apply the next step
-//! there                                             ->  store the model if told so, do the task, report it;
-//!                                                       after a step: collect and apply it
-//! done                                              ->  wait, repeating the report
+//! ahead of the directive, or so far behind that
+//! gradients are forgotten                    ->  load the checkpoint
+//! behind the directive                       ->  collect and apply the next step
+//! there                                      ->  store the model if told so, do the task, report it;
+//!                                                after a step: collect and apply it
+//! done                                       ->  wait, repeating the report
 //! ```
 
 use schemas::message::{Address, Directive, Envelope, Message, Party, Save, Sizes, Stored, Task, Turn, Work};
@@ -109,12 +110,20 @@ pub enum Command {
 pub struct Collect {
     /// The step.
     pub step: u64,
-    /// Its gradients were all published long ago: they are there or lost.
-    pub past: bool,
+    /// The step that the run is at. Gradients of those before were all published long ago: they are there or lost.
+    pub present: u64,
     /// They are reduced in slices.
     pub reduce_scatter: bool,
     /// Workers that reduce them.
     pub n_workers: u32,
+}
+
+impl Collect {
+    /// Whether the run is beyond the step.
+    #[must_use]
+    pub const fn is_past(&self) -> bool {
+        self.step < self.present
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +148,8 @@ pub struct Worker {
     activity: Activity,
     /// Steps that the model has seen.
     steps: u64,
+    /// Whether it has seen one of them in this life, or has loaded a checkpoint.
+    begun: bool,
     directive: Option<Directive>,
     /// The last turn whose task is done, and what was said about it.
     done: Option<(Turn, Work)>,
@@ -146,6 +157,7 @@ pub struct Worker {
     saved: Option<Turn>,
     /// What it has stored and the supervisor may not know yet.
     stored: Vec<Stored>,
+    /// Of the last step, which the supervisor knows once the next turn is over.
     timings: Option<StepTimings>,
     sizes: Option<Sizes>,
 }
@@ -162,6 +174,7 @@ impl Worker {
             supervisor,
             activity: Activity::New,
             steps,
+            begun: false,
             directive: None,
             done: None,
             saved: None,
@@ -214,7 +227,7 @@ impl Worker {
             (Activity::Collecting(step), Some(directive)) => {
                 directive.at < step
                     || directive.at == step && !self.has_done(directive)
-                    || base_steps(directive) > step
+                    || is_forgotten(directive, step)
                     || self.number >= directive.n_members
             }
             (Activity::Collecting(_), None) => false,
@@ -254,7 +267,7 @@ impl Worker {
             }
             (Activity::Computing(turn), Event::Computed { losses }) => {
                 self.activity = Activity::Idle;
-                let (timings, sizes) = (self.timings.take(), self.sizes);
+                let (timings, sizes) = (self.timings, self.sizes);
                 commands.extend(self.report(turn, Work::Computed { losses, timings, sizes }));
             }
             (Activity::Evaluating(turn), Event::Evaluated { losses, scores }) => {
@@ -264,6 +277,7 @@ impl Worker {
             (Activity::Collecting(step), Event::Applied { timings, sizes }) => {
                 self.activity = Activity::Idle;
                 self.steps = step + 1;
+                self.begun = true;
                 self.timings = Some(timings);
                 self.sizes = self.sizes.or(sizes);
             }
@@ -271,11 +285,17 @@ impl Worker {
             (Activity::Collecting(step), Event::Absent) => {
                 self.activity = Activity::Idle;
                 let directive = self.directive.as_ref().expect("a directive was followed");
-                if step < directive.at {
+                if step < base_steps(directive) {
+                    commands.push(self.load());
+                } else if step < directive.at {
                     commands.push(self.to_supervisor(Message::Missing { turn: directive.turn, step }));
                 }
             }
-            (Activity::Loading, Event::Loaded) => self.activity = Activity::Idle,
+            (Activity::Loading, Event::Loaded) => {
+                self.activity = Activity::Idle;
+                self.begun = true;
+                self.timings = None;
+            }
             (activity, event) => panic!("{event:?} does not happen while {activity:?}"),
         }
         if self.activity == Activity::Idle {
@@ -323,25 +343,24 @@ impl Worker {
             self.activity = Activity::Ended;
             return vec![Command::Leave];
         }
-        let collect = |step, past| {
+        let collect = |step| {
             let reduce_scatter = directive.reduce_scatter_from.is_some_and(|from| step >= from);
-            Command::Collect(Collect { step, past, reduce_scatter, n_workers })
+            Command::Collect(Collect { step, present: at, reduce_scatter, n_workers })
         };
         if self.has_done(&directive) {
             if task == Task::Step && self.steps == at {
                 self.activity = Activity::Collecting(at);
-                return vec![collect(at, false)];
+                return vec![collect(at)];
             }
             return vec![];
         }
-        if self.steps > at || self.steps < base_steps(&directive) {
-            self.activity = Activity::Loading;
-            self.steps = base_steps(&directive);
-            return vec![Command::Load(directive.base)];
+        let is_behind = if self.begun { is_forgotten } else { |d: &Directive, steps| steps < base_steps(d) };
+        if self.steps > at || is_behind(&directive, self.steps) {
+            return vec![self.load()];
         }
         if self.steps < at {
             self.activity = Activity::Collecting(self.steps);
-            return vec![collect(self.steps, true)];
+            return vec![collect(self.steps)];
         }
         let mut commands = vec![Command::Release { below: directive.release_below }];
         if let Some(Save { worker, keep }) = save
@@ -360,10 +379,10 @@ impl Worker {
                 commands.push(Command::Compute { step: at, n_workers });
             }
             Task::Step => {
-                let (timings, sizes) = (self.timings.take(), self.sizes);
+                let (timings, sizes) = (self.timings, self.sizes);
                 commands.extend(self.report(turn, Work::Computed { losses: vec![], timings, sizes }));
                 self.activity = Activity::Collecting(at);
-                commands.push(collect(at, false));
+                commands.push(collect(at));
             }
             Task::Evaluate { .. } if shares => {
                 self.activity = Activity::Evaluating(turn);
@@ -374,11 +393,19 @@ impl Worker {
             }
             Task::End { reason, save_kept } => {
                 commands.push(Command::Finish { reason, save_kept });
-                let timings = self.timings.take();
+                let timings = self.timings;
                 commands.extend(self.report(turn, Work::Finished { timings }));
             }
         }
         commands
+    }
+
+    /// Goes to the checkpoint, there or back.
+    fn load(&mut self) -> Command {
+        let base = self.directive.as_ref().and_then(|directive| directive.base.clone());
+        self.activity = Activity::Loading;
+        self.steps = base.as_ref().map_or(0, |base| base.steps);
+        Command::Load(base)
     }
 
     fn has_done(&self, directive: &Directive) -> bool {
@@ -405,6 +432,11 @@ impl Worker {
     fn to_supervisor(&self, message: Message) -> Command {
         Command::Send(Party::Supervisor.life(self.supervisor), message)
     }
+}
+
+/// Whether the gradients of `step` may be gone, as nobody needs them who begins at the checkpoint.
+fn is_forgotten(directive: &Directive, step: u64) -> bool {
+    step < base_steps(directive).min(directive.release_below)
 }
 
 fn base_steps(directive: &Directive) -> u64 {

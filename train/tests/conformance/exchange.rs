@@ -60,7 +60,7 @@ impl Ends<'_> {
     }
 
     const fn step(&self, step: u64) -> Collect {
-        Collect { step, past: false, reduce_scatter: self.reduce_scatter, n_workers: 3 }
+        Collect { step, present: step, reduce_scatter: self.reduce_scatter, n_workers: 3 }
     }
 
     /// All three collect `step`, and get what `expected` come to.
@@ -307,7 +307,7 @@ fn what_cannot_be_written_is_told_to_who_waits() {
     let exchange = EncodedExchange::new(0, SLICES, &*MODEL, Arc::new(Broken)).unwrap();
     exchange.publish(0, 0, gradient(1), false).unwrap();
     assert_eq!(exchange.settle(LONG).unwrap_err().to_string(), "there: no answer in time");
-    let collect = Collect { step: 0, past: false, reduce_scatter: false, n_workers: 2 };
+    let collect = Collect { step: 0, present: 0, reduce_scatter: false, n_workers: 2 };
     let told = exchange.collect(collect, 2, LONG).unwrap_err();
     assert_eq!(told.to_string(), "there: no answer in time");
     assert_eq!(exchange.publish(1, 0, gradient(1), false), Err(told));

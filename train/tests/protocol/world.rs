@@ -669,7 +669,7 @@ impl<'a> World<'a> {
                 Some(worker::Event::Applied { timings, sizes: None })
             } else if life.protocol.is_wanted_elsewhere() {
                 Some(worker::Event::Interrupted)
-            } else if collect.past && self.now - since > ABSENT {
+            } else if collect.is_past() && self.now - since > ABSENT {
                 Some(worker::Event::Absent)
             } else {
                 None
