@@ -13,9 +13,11 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use manifests::digest::digest;
+use manifests::fetch::{Ahead, Fetch};
 use manifests::load;
 use manifests::place::Place;
 use schemas::dataset::Object;
+use schemas::manifest::Batch;
 use schemas::message::Stored;
 use serde::{Deserialize, Serialize};
 
@@ -99,15 +101,27 @@ impl Checkpoints {
     /// When something of it cannot be read or was altered.
     pub fn read_ahead(&self) -> Result<Known, Error> {
         let mut known = BTreeMap::new();
-        for piece in self.point()?.iter().flat_map(|point| &point.records) {
-            match load::object(&self.place, piece, CHECKPOINT) {
-                Ok(bytes) => drop(known.insert(piece.key.clone(), bytes)),
+        let records = self.point()?.map_or_else(Vec::new, |point| point.records);
+        for (key, found) in self.objects(records)? {
+            match found {
+                Ok(bytes) => drop(known.insert(key, bytes)),
                 // The run may have gone back beyond it meanwhile.
                 Err(manifests::Error::Missing { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
         }
         Ok(Known(known))
+    }
+
+    /// What is found of `objects`, in their order; several are under way at once.
+    fn objects(
+        &self,
+        objects: Vec<Object>,
+    ) -> Result<impl Iterator<Item = (String, Result<Bytes, manifests::Error>)>, Error> {
+        let wanted = objects.into_iter().map(Batch::from);
+        let fetch = Fetch::shared(&self.place, wanted, Ahead::default()).map_err(Error::internal)?;
+        let next = move || fetch.next().map(|found| (found.batch.key.clone(), found.checked(&self.place, CHECKPOINT)));
+        Ok(std::iter::from_fn(next))
     }
 
     fn point(&self) -> Result<Option<Point>, Error> {
@@ -123,16 +137,19 @@ impl Checkpoints {
         &self,
         session: &str,
         supervisor: u32,
-        known: &Known,
+        mut known: Known,
     ) -> Result<(Option<Checkpoint>, Records, Writer), Error> {
         let mut records = Records::default();
         let point = self.point()?;
-        for piece in point.iter().flat_map(|point| point.records.iter().chain(&point.tail)) {
-            let bytes = match known.0.get(&piece.key).filter(|bytes| digest(bytes) == piece.digest) {
-                Some(bytes) => bytes.clone(),
-                None => load::object(&self.place, piece, CHECKPOINT)?,
-            };
-            records.extend(postcard::from_bytes(&bytes).map_err(|e| self.wrong(&piece.key, &e.to_string()))?);
+        let pieces: Vec<&Object> = point.iter().flat_map(|point| point.records.iter().chain(&point.tail)).collect();
+        let is_known = |piece: &&&Object| known.0.get(&piece.key).is_some_and(|bytes| digest(bytes) == piece.digest);
+        let unknown = pieces.iter().filter(|piece| !is_known(piece)).map(|&piece| piece.clone()).collect();
+        for (key, bytes) in self.objects(unknown)? {
+            known.0.insert(key, bytes?);
+        }
+        for piece in pieces {
+            let read = postcard::from_bytes(&known.0[&piece.key]);
+            records.extend(read.map_err(|e| self.wrong(&piece.key, &e.to_string()))?);
         }
         let checkpoint = point.as_ref().map(|point| point.checkpoint.clone());
         let steps = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.course.steps);

@@ -475,7 +475,7 @@ impl Client<'_> {
         cleared?;
         match outcome {
             Outcome::Finished(finished) => {
-                let (checkpoint, records, _) = checkpoints.open(self.session, 0, &Known::default())?;
+                let (checkpoint, records, _) = checkpoints.open(self.session, 0, Known::default())?;
                 let kept = checkpoint.and_then(|checkpoint| checkpoint.kept);
                 let kept = kept.ok_or_else(|| Error::Internal("the run has kept no model".to_owned()))?;
                 let launched = Launched { begun: std::mem::take(&mut self.begun), functions };

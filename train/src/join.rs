@@ -156,7 +156,7 @@ fn lead(
     if let Some(wait) = join.waits {
         known = wait_to_lead(join, job, control, &mut *mailbox, checkpoints, wait)?;
     }
-    let (checkpoint, mut records, writer) = checkpoints.open(&job.session, join.incarnation, &known)?;
+    let (checkpoint, mut records, writer) = checkpoints.open(&job.session, join.incarnation, known)?;
     let base = checkpoint.unwrap_or_else(|| Checkpoint::start(Some(job.strategy)));
     // The client may have died after the run's end.
     records.truncate(base.steps_on_record());

@@ -4,6 +4,7 @@
 //! * [`RabbitMq`]: a broker with a plain and a TLS listener, which can be stopped, killed, paused and started again.
 //! * [`MiniStack`]: AWS Lambda, whose functions are processes that can be seen, stopped and killed.
 //! * [`FaultProxy`]: what may happen to a request between us and a server.
+//! * [`Distance`]: how long it takes to a server and back.
 //! * [`Redis`] and [`RedisCluster`]: Redis, plain, with users, over TLS, with little memory.
 //! * [`Terminal`]: tmux, in whose panes programs find a terminal.
 //! * [`Certificates`]: a certificate authority and a server's certificate for those that speak TLS.
@@ -12,6 +13,7 @@
 //! a test that skips itself is not run by anybody.
 
 mod certificates;
+mod distance;
 mod fault_proxy;
 mod ministack;
 mod process;
@@ -21,6 +23,7 @@ mod seaweedfs;
 mod terminal;
 
 pub use certificates::Certificates;
+pub use distance::Distance;
 pub use fault_proxy::{Fault, FaultProxy, Request};
 pub use ministack::{Deployment, Invocation, MiniStack};
 pub use rabbitmq::RabbitMq;
