@@ -28,14 +28,20 @@ pub struct Ahead {
     pub in_flight: NonZeroUsize,
     /// Bytes that are under way or wait to be used, at most; a single object may be larger.
     pub bytes: u64,
+    /// Objects that are under way or wait to be used, at most, until somebody has to wait; each time that happens there may be
+    /// twice as many. Few where not all that is wanted may be used: a request that nobody uses costs time and money all the same.
+    pub at_first: NonZeroUsize,
 }
 
 impl Default for Ahead {
-    /// For remote places: 16 requests hide 20 ms behind 1.25 ms of work for each object.
+    /// For remote places: 16 requests hide 20 ms behind 1.25 ms of work for each object. All that is wanted will be used.
     fn default() -> Self {
-        Self { in_flight: NonZeroUsize::new(16).expect("it is not 0"), bytes: 64 << 20 }
+        let in_flight = NonZeroUsize::new(16).expect("it is not 0");
+        Self { in_flight, bytes: 64 << 20, at_first: NonZeroUsize::MAX }
     }
 }
+
+const TWO: NonZeroUsize = NonZeroUsize::new(2).expect("it is not 0");
 
 /// Something that was fetched, or could not be.
 #[derive(Debug)]
@@ -73,7 +79,15 @@ enum Source {
     /// Read by whoever asks.
     Here { place: Place, wanted: Mutex<(u64, Wanted)> },
     /// Fetched ahead, by a thread that mostly waits.
-    Ahead { fetched: Mutex<Receiver<Fetched>>, used: UnboundedSender<u64>, thread: Mutex<Option<JoinHandle<()>>> },
+    Ahead { fetched: Mutex<Receiver<Fetched>>, users: UnboundedSender<User>, thread: Mutex<Option<JoinHandle<()>>> },
+}
+
+/// What somebody who takes things does.
+enum User {
+    /// Took so many bytes.
+    Took(u64),
+    /// Waits.
+    Waits,
 }
 
 impl std::fmt::Debug for Source {
@@ -96,11 +110,11 @@ impl Fetch {
         ahead: Ahead,
     ) -> std::io::Result<Self> {
         let (arrived, fetched) = channel();
-        let (used, freed) = unbounded();
+        let (users, told) = unbounded();
         let place = place.clone();
-        let work = move || block_on(drive(&place, wanted, ahead, &arrived, freed));
+        let work = move || block_on(drive(&place, wanted, ahead, &arrived, told));
         let thread = std::thread::Builder::new().name("fetch".to_owned()).spawn(work)?;
-        Ok(Self(Source::Ahead { fetched: Mutex::new(fetched), used, thread: Mutex::new(Some(thread)) }))
+        Ok(Self(Source::Ahead { fetched: Mutex::new(fetched), users, thread: Mutex::new(Some(thread)) }))
     }
 
     /// Fetches `wanted` from `place` for several threads: ahead of its use, or, from this machine's own disks, where there is
@@ -134,9 +148,14 @@ impl Fetch {
                 };
                 Some(block_on(fetch(place, number, batch)))
             }
-            Source::Ahead { fetched, .. } => {
-                let next = fetched.lock().unwrap_or_else(PoisonError::into_inner).recv().ok();
-                self.taken(next)
+            Source::Ahead { fetched, users, .. } => {
+                let fetched = fetched.lock().unwrap_or_else(PoisonError::into_inner);
+                let next = fetched.try_recv().or_else(|_| {
+                    drop(users.unbounded_send(User::Waits));
+                    fetched.recv()
+                });
+                drop(fetched);
+                self.taken(next.ok())
             }
         }
     }
@@ -149,8 +168,15 @@ impl Fetch {
     /// # Panics
     /// When the iterator of what is wanted has panicked.
     pub fn next_within(&self, wait: Duration) -> Result<Option<Fetched>, Late> {
-        let Source::Ahead { fetched, .. } = &self.0 else { return Ok(self.next()) };
-        let next = fetched.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(wait);
+        let Source::Ahead { fetched, users, .. } = &self.0 else { return Ok(self.next()) };
+        let fetched = fetched.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = fetched.try_recv().or_else(|_| {
+            if !wait.is_zero() {
+                drop(users.unbounded_send(User::Waits));
+            }
+            fetched.recv_timeout(wait)
+        });
+        drop(fetched);
         match next {
             Ok(fetched) => Ok(self.taken(Some(fetched))),
             Err(RecvTimeoutError::Timeout) => Err(Late),
@@ -160,10 +186,10 @@ impl Fetch {
 
     /// Makes room for more. At the end, passes on that the thread has panicked.
     fn taken(&self, next: Option<Fetched>) -> Option<Fetched> {
-        let Source::Ahead { used, thread, .. } = &self.0 else { return next };
+        let Source::Ahead { users, thread, .. } = &self.0 else { return next };
         match &next {
             // The thread has gone when everything has come.
-            Some(fetched) => drop(used.unbounded_send(fetched.batch.bytes)),
+            Some(fetched) => drop(users.unbounded_send(User::Took(fetched.batch.bytes))),
             None => {
                 let thread = thread.lock().unwrap_or_else(PoisonError::into_inner).take();
                 if let Some(Err(panic)) = thread.map(JoinHandle::join) {
@@ -192,16 +218,19 @@ async fn drive(
     wanted: impl Iterator<Item = Batch>,
     ahead: Ahead,
     arrived: &Sender<Fetched>,
-    mut freed: UnboundedReceiver<u64>,
+    mut told: UnboundedReceiver<User>,
 ) {
     let mut wanted = (0..).zip(wanted).peekable();
     let mut under_way = FuturesOrdered::new();
     // Requested and not used yet.
-    let mut bytes = 0;
+    let (mut objects, mut bytes) = (0, 0);
+    let mut most_objects = ahead.at_first;
     loop {
         while under_way.len() < ahead.in_flight.get()
+            && objects < most_objects.get()
             && let Some((number, batch)) = wanted.next_if(|(_, batch)| bytes == 0 || bytes + batch.bytes <= ahead.bytes)
         {
+            objects += 1;
             bytes += batch.bytes;
             under_way.push_back(fetch(place, number, batch));
         }
@@ -211,13 +240,17 @@ async fn drive(
         // An empty stream of requests would end at once; then there is only room to wait for.
         let next =
             async { if under_way.is_empty() { futures::future::pending().await } else { under_way.next().await } };
-        match select(pin!(next), freed.next()).await {
+        match select(pin!(next), told.next()).await {
             Either::Left((fetched, _)) => {
                 if fetched.is_none_or(|fetched| arrived.send(fetched).is_err()) {
                     return;
                 }
             }
-            Either::Right((Some(used), _)) => bytes -= used,
+            Either::Right((Some(User::Took(used)), _)) => {
+                objects -= 1;
+                bytes -= used;
+            }
+            Either::Right((Some(User::Waits), _)) => most_objects = most_objects.saturating_mul(TWO),
             Either::Right((None, _)) => return,
         }
     }

@@ -18,7 +18,7 @@ impl<S: Send> Workers<S> {
     /// Does `work` for every item, on all threads. After a failure no further item is begun.
     ///
     /// # Errors
-    /// A failure of `work`; which one, if several fail, is not determined.
+    /// The failure of the first item that fails, however many threads there are.
     pub(crate) fn run<T: Send>(
         &mut self,
         items: impl Iterator<Item = T> + Send,
@@ -37,8 +37,9 @@ impl<S: Send> Workers<S> {
         items: impl Iterator<Item = T> + Send,
         work: impl Fn(&mut S, T) -> Result<(), Error> + Sync,
     ) -> Result<(), Error> {
-        let items = Mutex::new(items.fuse());
-        let failure = Mutex::new(None);
+        let items = Mutex::new(items.fuse().enumerate());
+        // Items are begun in order and finished whatever happens, so nothing before the first failure is left out.
+        let failure = Mutex::new(None::<(usize, Error)>);
         // A thread that panics ends the process' work as a whole; what it held is not looked at again.
         let failed = || failure.lock().unwrap_or_else(PoisonError::into_inner).is_some();
         let take = || items.lock().unwrap_or_else(PoisonError::into_inner).next();
@@ -47,14 +48,17 @@ impl<S: Send> Workers<S> {
                 let (failed, take, failure, work) = (&failed, &take, &failure, &work);
                 scope.spawn(move |_| {
                     while !failed() {
-                        let Some(item) = take() else { return };
+                        let Some((index, item)) = take() else { return };
                         if let Err(error) = work(state, item) {
-                            *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                            let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
+                            if failure.as_ref().is_none_or(|(first, _)| index < *first) {
+                                *failure = Some((index, error));
+                            }
                         }
                     }
                 });
             }
         });
-        failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+        failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), |(_, error)| Err(error))
     }
 }

@@ -92,7 +92,8 @@ pub struct ReadAhead {
 }
 
 impl ReadAhead {
-    /// Starts to fetch the batches of `set` whose indices `wanted` yields, about `depth` ahead; more from a remote place.
+    /// Starts to fetch the batches of `set` whose indices `wanted` yields, about `depth` ahead; from a remote place more, if that
+    /// is not enough to have none waited for. (A function that ends, and a worker that goes back, leave unused what is ahead.)
     ///
     /// # Errors
     /// When the operating system refuses a thread.
@@ -113,7 +114,8 @@ impl ReadAhead {
             true => (depth, bytes),
             false => (depth.max(REMOTE_IN_FLIGHT), bytes.max(REMOTE_BYTES)),
         };
-        let ahead = Ahead { in_flight: NonZeroUsize::new(in_flight).unwrap_or(NonZeroUsize::MIN), bytes };
+        let some = |n| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
+        let ahead = Ahead { in_flight: some(in_flight), bytes, at_first: some(depth) };
         let wanted = wanted.map(move |index| batches.get(index as usize));
         let fetch = Fetch::ahead(&shards.place, wanted, ahead).map_err(Error::internal)?;
         Ok(Self { shards, fetch })

@@ -10,7 +10,7 @@ use crate::gated::{Gated, batches};
 use object_store::memory::InMemory;
 
 fn ahead(in_flight: usize, bytes: u64) -> Ahead {
-    Ahead { in_flight: NonZeroUsize::new(in_flight).unwrap(), bytes }
+    Ahead { in_flight: NonZeroUsize::new(in_flight).unwrap(), bytes, at_first: NonZeroUsize::MAX }
 }
 
 #[test]
@@ -43,6 +43,22 @@ fn what_is_not_used_is_not_followed_by_more() {
     store.wait_for_requests(21);
     assert_eq!(store.requests(), 21, "one is used, 200 bytes wait");
     drop(fetch);
+}
+
+#[test]
+fn there_are_twice_as_many_each_time_somebody_waits() {
+    // No request is answered before six are there.
+    let store = Gated::new(InMemory::new(), 6);
+    let place = store.place();
+    let wanted = batches(&place, 64);
+    store.close_gate();
+    let few = Ahead { at_first: NonZeroUsize::new(3).unwrap(), ..ahead(16, u64::MAX) };
+    let fetch = Fetch::ahead(&place, wanted.into_iter(), few).unwrap();
+    store.wait_for_requests(3);
+    assert_eq!((fetch.next_within(Duration::ZERO).unwrap_err(), store.requests()), (Late, 3), "looking is not waiting");
+    assert_eq!(fetch.next().unwrap().number, 0);
+    store.wait_for_requests(7);
+    assert_eq!(store.requests(), 7, "six at once, of which one is used");
 }
 
 #[test]

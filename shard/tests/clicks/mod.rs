@@ -184,8 +184,7 @@ fn bad_input_is_told_and_leaves_nothing() {
     for (damage, code, message) in table {
         let folder = folder_with(SMALL);
         damage(folder.path());
-        // One thread, so that the first part is the first to be looked at.
-        refused(folder.path(), &["--batch", "10", "--threads", "1"], code, &[message, "fix: "]);
+        refused(folder.path(), &["--batch", "10"], code, &[message, "fix: "]);
         assert!(!folder.path().join("criteo.json").exists(), "{message}");
         assert_eq!(files(&folder.path().join("shards")).len(), 0, "{message}");
     }
@@ -194,7 +193,7 @@ fn bad_input_is_told_and_leaves_nothing() {
         d["layout"]["hash"]["buckets"] = json!(4);
         d["layout"]["n_features"] = json!(17);
     });
-    let text = stderr(&shard(folder.path(), &["--batch", "10", "--threads", "1"]));
+    let text = stderr(&shard(folder.path(), &["--batch", "10"]));
     assert!(text.contains("part-00000.parquet: row 0: C1 is "), "the part, the row and the column: {text}");
 }
 
