@@ -40,8 +40,9 @@ const PROCESSOR_MB: f64 = 1769.0;
 pub const PUTS_OF_A_CHECKPOINT: u64 = 3;
 /// What a run writes besides: the job, the model, its tables, history, timings, ledger and report.
 pub const PUTS_OF_A_RUN: u64 = 12;
-/// What a function reads before it begins: the job, the manifest, its tables, the checkpoint and its model.
-pub const GETS_OF_A_LIFE: u64 = 6;
+/// What a function reads before it begins, the job, the manifest, its tables, the checkpoint and its model; and mini-batches that
+/// it has read ahead when it ends.
+pub const GETS_OF_A_LIFE: u64 = 6 + 8;
 
 /// The share of a processor that a function of `memory_mb` MB has for one thread.
 #[must_use]
@@ -284,7 +285,7 @@ mod tests {
         close(run.rows_per_second, 1e6 / 0.583);
         close(run.run_seconds, 7.83);
         close(run.usage.gb_seconds, 140.94);
-        assert_eq!((run.usage.requests, run.usage.s3_puts, run.usage.s3_gets), (9, 45, 1154));
+        assert_eq!((run.usage.requests, run.usage.s3_puts, run.usage.s3_gets), (9, 45, 1226));
         close(run.usage.redis_hours, 7.83 / 3600.0);
         close(run.cost.compute, 140.94 * 0.000_016_666_7);
         close(run.cost.broker, 7.83 / 3600.0 * 0.288);
