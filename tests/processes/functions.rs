@@ -296,7 +296,7 @@ fn between_first_and_last(history: &str) -> f64 {
     let column = lines.next().unwrap().split(',').position(|column| column == "seconds").unwrap();
     let mut seconds = lines.map(|line| line.split(',').nth(column).unwrap().parse::<f64>().unwrap());
     let first = seconds.next().unwrap();
-    seconds.last().unwrap() - first
+    seconds.next_back().unwrap() - first
 }
 
 /// Seconds that a worker spent on average in each part of a step, and in all steps together.

@@ -1,5 +1,6 @@
 //! The suite that every implementation of the exchange of gradients must pass. A case is given the ends of three workers.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
@@ -67,22 +68,7 @@ impl Ends<'_> {
     fn check(&self, step: u64, expected: &[Arc<Gradient>]) {
         std::thread::scope(|scope| {
             for end in &self.ends {
-                let (collect, n_slots) = (self.step(step), expected.len() as u32);
-                scope.spawn(move || match end.collect(collect, n_slots, LONG).unwrap() {
-                    Collected::Missing(slots) => panic!("{slots:?} are missing"),
-                    Collected::Slots(found) => assert!(found == expected),
-                    Collected::Reduced(found) => {
-                        for (index, found) in (0..).zip(found) {
-                            let slice = Slice { index, n_slices: SLICES };
-                            let (mut reduced, mut sent, mut travelled) = <(Gradient, Vec<u8>, Gradient)>::default();
-                            MODEL.reduce(expected, slice, &mut logistic::Scratch::default(), &mut reduced);
-                            MODEL.encode_gradient(&reduced, slice, &mut sent);
-                            let mut scratch = logistic::Scratch::default();
-                            MODEL.decode_gradient(0, &sent, slice, &mut scratch, &mut travelled).unwrap();
-                            assert!(travelled == *found || reduced == *found, "slice {index}");
-                        }
-                    }
-                });
+                scope.spawn(move || check(&**end, self.step(step), expected));
             }
         });
     }
@@ -97,6 +83,25 @@ impl Ends<'_> {
             };
             missing == expected
         });
+    }
+}
+
+/// `end` collects what `expected` come to.
+fn check(end: &dyn UpdateExchange<Gradient>, collect: Collect, expected: &[Arc<Gradient>]) {
+    match end.collect(collect, expected.len() as u32, LONG).unwrap() {
+        Collected::Missing(slots) => panic!("{slots:?} are missing"),
+        Collected::Slots(found) => assert!(found == expected),
+        Collected::Reduced(found) => {
+            for (index, found) in (0..).zip(found) {
+                let slice = Slice { index, n_slices: SLICES };
+                let (mut reduced, mut sent, mut travelled) = <(Gradient, Vec<u8>, Gradient)>::default();
+                MODEL.reduce(expected, slice, &mut logistic::Scratch::default(), &mut reduced);
+                MODEL.encode_gradient(&reduced, slice, &mut sent);
+                let mut scratch = logistic::Scratch::default();
+                MODEL.decode_gradient(0, &sent, slice, &mut scratch, &mut travelled).unwrap();
+                assert!(travelled == *found || reduced == *found, "slice {index}");
+            }
+        }
     }
 }
 
@@ -162,6 +167,21 @@ fn steps_do_not_mix(ends: &Ends<'_>) {
     ends.check(2, &[gradient(2)]);
 }
 
+fn who_goes_back_collects_what_is_past(ends: &Ends<'_>) {
+    let gradients = |step| [gradient(step), gradient(step + 1)];
+    for step in 0..6 {
+        for (slot, gradient) in (0..).zip(gradients(step)) {
+            ends.publish(slot as usize + 1, step.into(), slot, gradient).unwrap();
+        }
+        ends.check(step.into(), &gradients(step));
+    }
+    for step in 2..6 {
+        check(&*ends.ends[0], Collect { present: 6, ..ends.step(step.into()) }, &gradients(step));
+    }
+    ends.publish(0, 6, 0, gradient(3)).unwrap();
+    ends.check(6, &[gradient(3)]);
+}
+
 fn released_steps_are_gone_and_the_others_are_not(ends: &Ends<'_>) {
     for step in 0..4 {
         ends.publish(1, step, 0, gradient(9)).unwrap();
@@ -182,6 +202,7 @@ macro_rules! exchange {
             a_wait_that_ends_names_the_missing_slots,
             a_wait_ends_when_the_last_slot_comes,
             steps_do_not_mix,
+            who_goes_back_collects_what_is_past,
             released_steps_are_gone_and_the_others_are_not,
         ]);
     };
@@ -284,6 +305,54 @@ fn a_slice_whose_worker_is_gone_is_reduced_by_others() {
         let found = ends.ends[0].collect(ends.step(5), 1, LONG).unwrap();
         assert!(matches!(found, Collected::Reduced(_)), "{found:?}");
     });
+}
+
+/// Counts how often something is read.
+#[derive(Default)]
+struct Counting {
+    store: MemoryStore,
+    reads: AtomicUsize,
+}
+
+impl Store for Counting {
+    fn put(&self, pieces: &[(Name, Bytes)]) -> Result<(), ServiceError> {
+        self.store.put(pieces)
+    }
+    fn get(&self, names: &[Name]) -> Result<Vec<Option<Bytes>>, ServiceError> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.store.get(names)
+    }
+    fn delete(&self, names: &[Name]) -> Result<(), ServiceError> {
+        self.store.delete(names)
+    }
+}
+
+#[test]
+fn who_catches_up_reads_many_steps_at_once() {
+    let store = Arc::<Counting>::default();
+    let end = |worker| EncodedExchange::new(worker, SLICES, &*MODEL, Arc::clone(&store) as _).unwrap();
+    let (before, behind) = (end(1), end(0));
+    (0..20).for_each(|step| before.publish(step, 0, gradient(step as u32), false).unwrap());
+    assert!(before.settle(LONG).unwrap());
+    // One that was lost, and is written again when somebody asks for it.
+    let lost = Name::Gradient { step: 12, slot: 0 };
+    let bytes = store.get(&[lost]).unwrap();
+    store.delete(&[lost]).unwrap();
+    store.reads.store(0, Ordering::Relaxed);
+    let step = |step| Collect { step, present: 20, reduce_scatter: false, n_workers: 2 };
+    for past in 0..20 {
+        if past == 12 {
+            assert_eq!(
+                store.reads.load(Ordering::Relaxed),
+                2,
+                "the first step, whose size is not known, and the others"
+            );
+            let found = behind.collect(step(past), 1, Duration::ZERO).unwrap();
+            assert!(matches!(found, Collected::Missing(_)), "{found:?}");
+            store.put(&[(lost, bytes[0].clone().unwrap())]).unwrap();
+        }
+        check(&behind, step(past), &[gradient(past as u32)]);
+    }
 }
 
 /// A server that cannot be reached any more.
