@@ -175,6 +175,19 @@ fn what_is_shown_may_be_shortened() {
     assert!(found.iter().map(|(l, s, t, k)| (*l, &s[..], &t[..], *k)).eq(expected), "{found:?}");
 }
 
+/// pyarrow, polars and DuckDB; PyTorch is too large to be installed for every test.
+#[test]
+fn the_guide_to_reading_mini_batches_can_be_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let guides = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/guides");
+    let path = std::env::var_os("PATH").unwrap();
+    let path = std::env::join_paths([programs()].into_iter().chain(std::env::split_paths(&path))).unwrap();
+    let mut command = Command::new(services::readers());
+    command.arg(guides.join("check.py")).arg(guides.join("reading-shards.md")).arg("torch").env("PATH", path);
+    let said = Running::start("check.py", command, folder.path(), Secrets(&[])).wait();
+    assert!(said.code == Some(0) && said.stdout.contains("blocks of code do what is written there"), "{said:#?}");
+}
+
 /// What is typed, the exit code, and words of the message.
 const FAILURES: [(&str, i32, &str); 22] = [
     ("shard --batch 10", 2, "no dataset was named, and `prepared/*/dataset.json` does not exist"),

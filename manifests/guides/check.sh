@@ -3,7 +3,7 @@
 #
 #     check.sh [FOLDER_OF_THE_TOOLS]      without it, prep, shard and train are those on the PATH
 #
-# Needs Python 3.10 or newer with venv, and a package index that pip can reach. What requirements.txt names is installed for the time of
+# Needs Python 3.10 or newer with venv, and a package index that pip can reach. What requirements-torch.txt names is installed for the time of
 # the test; GUIDES_TEST_FOLDER names an environment that is made once and kept, GUIDES_PYTHON a Python that has it all. On Linux PyPI's torch brings
 # CUDA, some gigabytes; PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu has one of 200 MB.
 set -eu
@@ -26,9 +26,9 @@ if [ -z "$python" ]; then
     environment=${GUIDES_TEST_FOLDER:-$scratch/environment}
     python=$environment/bin/python
     if [ ! -f "$environment/installed" ]; then
-        echo "installing $(tr '\n' ' ' <"$here/requirements.txt")into $environment"
+        echo "installing $(grep -h == "$here"/requirements*.txt | tr '\n' ' ')into $environment"
         python3 -m venv "$environment"
-        "$python" -m pip install --quiet --requirement "$here/requirements.txt"
+        "$python" -m pip install --quiet --requirement "$here/requirements-torch.txt"
         touch "$environment/installed"
     fi
 fi

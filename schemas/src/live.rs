@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// A run as it is at one moment. Its size is bounded: losses are thinned, and there is one lane a worker.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Seen {
-    /// Name of the run.
+    /// Place of the run.
     pub run: String,
     /// What the loss is called.
     pub loss: String,

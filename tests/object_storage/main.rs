@@ -7,6 +7,7 @@
 mod faults;
 mod kills;
 mod places;
+mod readme;
 mod refusals;
 mod writers;
 

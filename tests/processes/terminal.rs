@@ -51,9 +51,9 @@ fn lanes(shown: &str) -> Vec<String> {
     below.take_while(is_lane).map(|row| row.split_whitespace().next().unwrap().to_owned()).collect()
 }
 
-/// How often the run's name is on a row of its own beginning: once for each view.
-fn views(shown: &str, name: &str) -> usize {
-    shown.lines().filter(|row| row.starts_with(name)).count()
+/// How often the run's place is on a row of its own beginning: once for each view.
+fn views(shown: &str, place: &str) -> usize {
+    shown.lines().filter(|row| row.starts_with(&format!("{place}  "))).count()
 }
 
 fn whole(shown: &str) -> bool {
@@ -85,12 +85,12 @@ fn a_run_on_threads_is_shown_in_a_terminal() {
     assert_eq!(lanes(&shown), ["0", "1"], "{shown}");
     assert!(pane.has_cursor());
     assert!(pane.shown_with_colors().contains("\x1b[36m"), "{}", pane.shown_with_colors());
-    assert_eq!(views(&pane.everything(), "ratings-pmf"), 1, "{}", pane.everything());
+    assert_eq!(views(&pane.everything(), "run"), 1, "{}", pane.everything());
     // It follows the size of the terminal, down to a single line. What the terminal itself has scrolled away or broken stays above.
     for (columns, rows) in [(120, 40), (61, 16), (40, 10), (90, 4), (100, 30)] {
         pane.resize(columns, rows);
         let large = columns >= 60 && rows >= 16;
-        let begins = if large { "ratings-pmf" } else { "training: " };
+        let begins = if large { "run  " } else { "training: " };
         let fits = |shown: &str| {
             let Some(at) = shown.rfind(begins) else { return false };
             let view = shown[at..].trim_end();
@@ -118,7 +118,7 @@ fn the_last_view_stays_above_the_report() {
     ));
     let said = ended(&pane, 0);
     println!("{said}");
-    assert_eq!(views(&said, "ratings-pmf"), 1, "{said}");
+    assert_eq!(views(&said, "run"), 1, "{said}");
     let at = |what: &str| said.find(what).unwrap_or_else(|| panic!("no {what} in\n{said}"));
     assert!(at("last steps:") < at("all epochs are done") && at("epoch 150 of 150") < at("this model "));
     assert!(said.contains("100 %"), "{said}");
@@ -131,7 +131,7 @@ fn the_last_view_stays_above_the_report() {
             "train --manifest ratings.json --max-epochs 60 -o {name} {arguments} > {name}.json"
         )));
         let said = ended(&pane, 0);
-        assert_eq!((views(&said, "ratings-pmf"), has_chart(&said)), (0, false), "{said}");
+        assert_eq!((views(&said, name), has_chart(&said)), (0, false), "{said}");
     }
 }
 
@@ -218,7 +218,8 @@ fn a_run_of_processes_is_shown_and_watched() {
     panes[0].enter(&typed(&format!("train watch {run}")));
     panes[0].wait("the same", SOON, again);
     begun.wait("its note above the view", SOON, |shown| {
-        shown.find("worker 1 is launched again").is_some_and(|at| at < shown.find("ratings-pmf").unwrap_or(0))
+        let view = format!("\n{run}  ");
+        shown.find("worker 1 is launched again").is_some_and(|at| at < shown.find(&view).unwrap_or(0))
     });
     let late = world.start(&format!("train watch {run}"));
     begun.wait("the third", SOON, |_| watchers() == 2);

@@ -86,7 +86,7 @@ impl<'a> Display<'a> {
     pub fn new(plan: &Plan, budget: Option<f64>, watch: Watch<'a>) -> Result<Self, Error> {
         let rules = plan.rules()?;
         let seen = Seen {
-            run: plan.run.clone(),
+            run: plan.out.to_string(),
             loss: rules.metric.name().to_owned(),
             rows_are: plan.task.rows().to_owned(),
             max_epochs: rules.max_epochs,

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use reporting::{Console, count};
+use reporting::{Console, count, counted};
 use schemas::report::{DryRunReport, Verdict, WouldRead, WouldWrite};
 
 use crate::error::Error;
@@ -30,10 +30,10 @@ pub fn run(plan: &Plan, console: &Console) -> Result<DryRunReport, Error> {
     let bytes = (shards.batches.bytes() + shards.holdout_batches.bytes()) as u64;
     announce(plan, console);
     console.note(format!(
-        "would read {}: {} bytes in each of at most {} epochs",
+        "would read {}: {} bytes in each of at most {}",
         shards.name,
         count(bytes),
-        plan.limits.max_epochs
+        counted(plan.limits.max_epochs, "epoch")
     ));
     console.note(format!("ends {}, whichever comes first", ends(plan).join(", ")));
     console.note(match verdict {
@@ -70,10 +70,10 @@ pub fn run(plan: &Plan, console: &Console) -> Result<DryRunReport, Error> {
 /// What ends a run, whichever comes first, for people.
 fn ends(plan: &Plan) -> Vec<String> {
     let limits = &plan.limits;
-    let mut ends = vec![format!("after {} epochs", limits.max_epochs)];
+    let mut ends = vec![format!("after {}", counted(limits.max_epochs, "epoch"))];
     ends.extend(limits.max_time.map(|time| format!("after {}", humantime::format_duration(time))));
     ends.extend(limits.target_loss.map(|loss| format!("at a training loss of {loss}")));
     ends.extend(limits.target_holdout_loss.map(|loss| format!("at a held-out loss of {loss}")));
-    ends.extend(limits.patience.map(|epochs| format!("after {epochs} epochs without a better held-out loss")));
+    ends.extend(limits.patience.map(|n| format!("after {} without a better held-out loss", counted(n, "epoch"))));
     ends
 }

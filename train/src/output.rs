@@ -19,7 +19,7 @@ use manifests::digest::digest;
 use manifests::place::Place;
 use manifests::{id_map, load};
 use parquet::arrow::ArrowWriter;
-use reporting::{Console, count};
+use reporting::{Console, count, counted};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError};
 use schemas::dataset::{Digest, Object};
@@ -290,9 +290,9 @@ pub fn summarise(out: &Place, report: &TrainReport, console: &Console) {
         StopReason::Patience => "the held-out loss no longer improved",
     };
     console.note(format!(
-        "{} steps, {} whole epochs in {:.1} s, {} {}/s; {reason}",
-        report.steps,
-        report.epochs,
+        "{}, {} in {:.1} s, {} {}/s; {reason}",
+        counted(report.steps, "step"),
+        counted(report.epochs, "whole epoch"),
         report.seconds,
         count(report.rows_per_second as u64),
         match report.trained {
@@ -326,8 +326,10 @@ fn costs(functions: &FunctionsReport, seconds: f64) -> Vec<String> {
         format!("US dollars, by prices of {prices_of}"),
         format!("  functions     {:.4}  ({:.1} GB-seconds)", cost.compute, usage.gb_seconds),
         format!(
-            "  invocations   {:.4}  ({}: {handovers} handovers, {relaunches} after a death)",
-            cost.requests, usage.requests
+            "  invocations   {:.4}  ({}: {}, {relaunches} after a death)",
+            cost.requests,
+            usage.requests,
+            counted(*handovers, "handover")
         ),
         format!("  S3            {:.4}  ({} put, {} get)", cost.s3_puts + cost.s3_gets, usage.s3_puts, usage.s3_gets),
         format!("  Redis, broker {:.4}  ({:.3} hours)", cost.redis + cost.broker, usage.broker_hours),

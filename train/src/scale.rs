@@ -1,7 +1,7 @@
 //! Changes the number of workers of a run that goes on: tells its client, and returns when the client has been told.
 
 use manifests::place::Place;
-use reporting::Console;
+use reporting::{Console, counted};
 use schemas::message::{Message, Party};
 use schemas::report::ScaleReport;
 
@@ -36,6 +36,6 @@ pub fn run(scale: &Scale, console: &Console) -> Result<ScaleReport, Error> {
         }
         sent => sent?,
     }
-    console.note(format!("{} goes on with {} workers", out, scale.workers));
+    console.note(format!("{} goes on with {}", out, counted(scale.workers.into(), "worker")));
     Ok(ScaleReport { tool: TOOL.to_owned(), output: out.to_string(), workers: scale.workers })
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use manifests::load;
-use reporting::{Console, count};
+use reporting::{Console, count, counted};
 use schemas::report::{RunVerifyReport, Trained};
 use train_core::order::{Schedule, epoch_order};
 
@@ -47,14 +47,14 @@ pub fn run(verify: &Verify, console: &Console) -> Result<RunVerifyReport, Error>
     let lives: BTreeSet<(u32, u32)> = entries.iter().map(|entry| (entry.worker, entry.incarnation)).collect();
     let workers: BTreeSet<u32> = lives.iter().map(|life| life.0).collect();
     console.note(format!(
-        "{}: {} mini-batches ({} rows) in {} steps of {} epochs, each exactly once an epoch, by {} workers in {} lives",
+        "{}: {} ({} rows) in {} of {}, each exactly once an epoch, by {} in {}",
         run.place,
-        count(entries.len() as u64),
+        counted(entries.len() as u64, "mini-batch"),
         count(rows),
-        count(run.report.steps),
-        run.report.epochs,
-        workers.len(),
-        lives.len(),
+        counted(run.report.steps, "step"),
+        counted(run.report.epochs, "epoch"),
+        counted(workers.len() as u64, "worker"),
+        counted(lives.len() as u64, "life"),
     ));
     Ok(RunVerifyReport {
         tool: TOOL.to_owned(),

@@ -141,7 +141,12 @@ pub fn count(n: u64) -> String {
 /// A number of things for people: `1 bad row`, `12 bad rows`.
 #[must_use]
 pub fn counted(n: u64, thing: &str) -> String {
-    format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
+    match thing {
+        _ if n == 1 => format!("1 {thing}"),
+        "life" => format!("{n} lives"),
+        _ if thing.ends_with("batch") => format!("{n} {thing}es"),
+        _ => format!("{n} {thing}s"),
+    }
 }
 
 /// A duration for people: `4m 05s`.
@@ -167,6 +172,10 @@ mod tests {
             assert_eq!(count(n), text);
         }
         assert_eq!([0, 1, 2].map(|n| counted(n, "row")), ["0 rows", "1 row", "2 rows"]);
+        assert_eq!(
+            ["mini-batch", "epoch", "life"].map(|thing| counted(2, thing)),
+            ["2 mini-batches", "2 epochs", "2 lives"]
+        );
         for (s, text) in [(0, "0s"), (59, "59s"), (245, "4m 05s"), (7_260, "2h 01m")] {
             assert_eq!(duration(Duration::from_secs(s)), text);
         }

@@ -26,6 +26,7 @@ pub use certificates::Certificates;
 pub use distance::Distance;
 pub use fault_proxy::{Fault, FaultProxy, Request};
 pub use ministack::{Deployment, Invocation, MiniStack};
+pub use process::readers;
 pub use rabbitmq::RabbitMq;
 pub use redis_server::{Redis, RedisCluster, RedisOptions};
 pub use seaweedfs::SeaweedFs;

@@ -110,6 +110,15 @@ pub(crate) fn free_ports<const N: usize>() -> std::io::Result<[u16; N]> {
     Ok(ports)
 }
 
+/// A Python that has pyarrow, polars and DuckDB.
+///
+/// # Panics
+/// When it is not installed.
+#[must_use]
+pub fn readers() -> PathBuf {
+    find("python3", "GRISTMILL_PYTHON", "readers-1")
+}
+
 /// The program `name`: from `variable`, else from where `install` puts it, else from the path.
 ///
 /// # Panics

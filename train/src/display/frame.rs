@@ -357,7 +357,7 @@ mod tests {
     fn seen(n_workers: u32) -> Seen {
         let point = |step: u64| Point { step, loss: 0.4 + 0.3 / (1.0 + step as f64 / 20.0) };
         Seen {
-            run: "criteo-lr-3f2a91bc".to_owned(),
+            run: "runs/clicks".to_owned(),
             loss: "log loss".to_owned(),
             rows_are: "rows".to_owned(),
             max_epochs: 20,
@@ -404,7 +404,7 @@ mod tests {
         let rows = shown(&seen, 90, 40);
         let text = rows.join("\n");
         assert_eq!(rows.len(), 17, "{text}");
-        assert_eq!(rows[0], format!("criteo-lr-3f2a91bc{:>72}", "41s, at most 51s left   $0.0021 of $0.5"), "{text}");
+        assert_eq!(rows[0], format!("runs/clicks{:>79}", "41s, at most 51s left   $0.0021 of $0.5"), "{text}");
         assert!(rows[1].starts_with("epoch 3 of 20  ━━━━━━━──"), "{text}");
         assert!(rows[1].ends_with("─   15 %  step 300 of 2000"), "{text}");
         assert_eq!(rows[2], "log loss 0.4188   • held-out log loss 0.4287, best 0.4281 after epoch 2", "{text}");

@@ -254,10 +254,10 @@ fn by_epoch(runs: &[Listed<'_>]) -> Option<Figure> {
     let y = Axis::around(&format!("{name} in {}", loss_unit(trained)), marks.iter().flat_map(Mark::heights));
     let caption = match (alone, &epochs[..]) {
         (true, [epoch]) => format!(
-            "The held-out {name} after each epoch. The model of epoch {} is the best and was kept (the dark mark).",
+            "The held-out {name} after each epoch. The model of epoch {} is the best and was kept (the diamond).",
             count(*epoch as u64)
         ),
-        _ => format!("The held-out {name} after each epoch; dark marks are the models that were kept."),
+        _ => format!("The held-out {name} after each epoch; diamonds are the models that were kept."),
     };
     let mut keys = keys_of_runs(&measured, Form::Line, true);
     if alone {
