@@ -45,7 +45,7 @@ mutant "losses of before a way back are kept" $supervisor \
     'self.reported = Reported::default();
         self.counted.clear();' ''
 mutant "a worker that is ahead does not go back" $worker \
-    'self.steps > at || self.steps < base_steps(&directive)' 'self.steps < base_steps(&directive)'
+    'self.steps > at || is_behind(&directive, self.steps)' 'is_behind(&directive, self.steps)'
 mutant "a worker does not catch up" $worker \
     'if self.steps < at {' 'if self.steps + 1 < at {'
 mutant "what a dead worker was storing is waited for" $supervisor \
@@ -53,5 +53,7 @@ mutant "what a dead worker was storing is waited for" $supervisor \
 mutant "the next life of one who has reported is taken to store what that one was storing" $supervisor \
     '&& !reported;' ';'
 mutant "the best model is forgotten when a supervisor hands over" $supervisor \
-    'if self.handing_over && !keep && !is_ending {' 'if self.handing_over && !is_ending {'
+    'if !keep && let Some(command) =' 'if let Some(command) ='
+mutant "a supervisor hands over while the best model is being stored" $supervisor \
+    'is_ending || self.pending.iter().any(|p| p.save.keep)' 'is_ending'
 echo "all $found rules are held by the simulation"
