@@ -25,6 +25,18 @@ use crate::{Error, bucket};
 /// Under this name a store that keeps attributes of objects keeps the digest of an object's bytes.
 const STAMP: Attribute = Attribute::Metadata(std::borrow::Cow::Borrowed("xxh3-128"));
 
+/// What browsers and programs are to take an object for that people may look at.
+fn content_type(key: &str) -> Option<&'static str> {
+    match Path::new(key).extension()?.to_str()? {
+        "html" => Some("text/html; charset=utf-8"),
+        "svg" => Some("image/svg+xml"),
+        "png" => Some("image/png"),
+        "json" => Some("application/json"),
+        "csv" => Some("text/csv; charset=utf-8"),
+        _ => None,
+    }
+}
+
 /// A folder in some storage.
 #[derive(Clone, Debug)]
 pub struct Place {
@@ -268,8 +280,11 @@ impl Place {
         self.put_with(key, bytes, PutOptions::from(mode)).map_err(|e| Error::from_store(self.show(key), WRITE, e))
     }
 
-    fn put_with(&self, key: &str, bytes: Bytes, options: PutOptions) -> object_store::Result<()> {
+    fn put_with(&self, key: &str, bytes: Bytes, mut options: PutOptions) -> object_store::Result<()> {
         let path = self.path(key);
+        if let (Kind::S3(_), Some(content_type)) = (&self.kind, content_type(key)) {
+            options.attributes.insert(Attribute::ContentType, content_type.into());
+        }
         match &self.kind {
             Kind::S3(store) if bytes.len() > bucket::PART && options.mode == PutMode::Overwrite => {
                 block_on(bucket::put_in_parts(store, &path, &bytes, &options.attributes))

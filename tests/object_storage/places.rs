@@ -54,6 +54,10 @@ fn the_three_calls_make_in_s3_what_they_make_on_disk() {
         }
         let manifest = format!("{remote}/shards/{name}.json");
         assert_eq!(world.done(&format!("shard verify {manifest}"))["whole"], true);
+        for (file, kind) in [("report.html", "text/html; charset=utf-8"), ("history.csv", "text/csv; charset=utf-8")] {
+            let key = format!("{}/run/{file}", remote.trim_start_matches("s3://data/"));
+            assert_eq!(world.server.content_type(&key).as_deref(), Some(kind), "{key}");
+        }
         let evaluated = [&local, &remote].map(|root| {
             let report = world.done(&format!("train evaluate --model {root}/run {root}/shards/{name}.json"));
             assert!(report["rows"].as_u64().unwrap() > 1500, "{report}");

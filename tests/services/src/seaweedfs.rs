@@ -106,10 +106,26 @@ impl SeaweedFs {
     /// When there is none, or it is no text.
     #[must_use]
     pub fn object(&self, key: &str) -> String {
+        self.get(key)[1].clone()
+    }
+
+    /// What an object was said to be when it was written.
+    ///
+    /// # Panics
+    /// When there is none, or it is no text.
+    #[must_use]
+    pub fn content_type(&self, key: &str) -> Option<String> {
+        let [head, _] = self.get(key);
+        let fields = head.lines().filter_map(|line| line.split_once(": "));
+        fields.filter(|(name, _)| name.eq_ignore_ascii_case("content-type")).map(|(_, value)| value.to_owned()).next()
+    }
+
+    /// Head and body of the answer.
+    fn get(&self, key: &str) -> [String; 2] {
         let answer = request(self.filer, &format!("/buckets/{}/{key}", Self::BUCKET), u64::MAX).expect("it answers");
         let (head, body) = answer.split_once("\r\n\r\n").expect("an answer has a head");
         assert!(head.starts_with("HTTP/1.0 200 ") || head.starts_with("HTTP/1.1 200 "), "{key}: {head}");
-        body.to_owned()
+        [head, body].map(str::to_owned)
     }
 
     /// The port for S3 on 127.0.0.1.
