@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use clap::Parser;
 use pipeline_tests::{Running, Secrets, programs, tool};
 
 use super::{json_of, real_ratings};
@@ -186,6 +187,57 @@ fn the_guide_to_reading_mini_batches_can_be_followed() {
     command.arg(guides.join("check.py")).arg(guides.join("reading-shards.md")).arg("torch").env("PATH", path);
     let said = Running::start("check.py", command, folder.path(), Secrets(&[])).wait();
     assert!(said.code == Some(0) && said.stdout.contains("blocks of code do what is written there"), "{said:#?}");
+}
+
+/// Whatever stands in the README, also what needs an account, servers or hours, is what the tools understand: each block is run with
+/// tools that only write down what they are called with, and nothing else on the path.
+#[test]
+fn every_call_in_the_readme_and_the_guides_is_understood() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, record) = (folder.path().join("path"), folder.path().join("record"));
+    std::fs::create_dir(&path).unwrap();
+    let programs = [
+        "aws", "awk", "cargo", "cat", "curl", "cut", "head", "jq", "make", "python", "rm", "sed", "tail", "unzip",
+        "zcat",
+    ];
+    for program in programs {
+        std::os::unix::fs::symlink("/bin/true", path.join(program)).unwrap();
+    }
+    let script = |name: &str, body: &str| {
+        let file = path.join(name);
+        std::fs::write(&file, format!("#!/bin/sh\n{body}\n")).unwrap();
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    };
+    script("mktemp", "echo .");
+    for tool in ["prep", "shard", "train"] {
+        script(tool, "printf '%s\\0' \"${0##*/}\" \"$@\" END >> \"$RECORD\"");
+    }
+    let mut counts = [("prep", 0), ("shard", 0), ("train", 0)];
+    for name in [
+        "README.md",
+        "manifests/guides/movielens.md",
+        "manifests/guides/criteo.md",
+        "manifests/guides/reading-shards.md",
+    ] {
+        for block in blocks(&document(name)) {
+            std::fs::write(&record, "").unwrap();
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", &block.script]).env("PATH", &path).env("RECORD", &record).current_dir(folder.path());
+            assert!(command.output().unwrap().status.success(), "{name}:{}: {}", block.line, block.script);
+            let calls = std::fs::read_to_string(&record).unwrap();
+            for call in calls.split_terminator("END\0") {
+                let words: Vec<&str> = call.split_terminator('\0').collect();
+                let parsed = match words[0] {
+                    "prep" => prep::cli::Cli::try_parse_from(&words).map(drop),
+                    "shard" => shard::cli::Cli::try_parse_from(&words).map(drop),
+                    _ => train::cli::Cli::try_parse_from(&words).map(drop),
+                };
+                parsed.unwrap_or_else(|error| panic!("{name}:{}: {words:?}: {error}", block.line));
+                counts.iter_mut().filter(|(tool, _)| *tool == words[0]).for_each(|(_, count)| *count += 1);
+            }
+        }
+    }
+    assert!(counts.iter().all(|(_, count)| *count >= 8), "{counts:?}");
 }
 
 /// What is typed, the exit code, and words of the message.
